@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "core/base/result.h"
+#include "core/disk/lease.h"
+#include "core/xts/cipher.h"
+
+namespace keyhold {
+
+/// Stands between a disk's cipher and everyone who uses it.
+///
+///   EMPTY ──Install──▶ PRESENT ──Wipe──▶ EMPTY
+///
+/// A shard enters around each cipher call and leaves right after it. `Wipe` first makes every new
+/// entry fail, then waits for those inside (microseconds: a cipher call, never I/O), then zeroes the
+/// key. When it returns no thread holds or can obtain the key. Entering costs two uncontended atomic
+/// operations on a per-shard cache line.
+class KeyGuard {
+ public:
+  static constexpr uint32_t kShardsMax = 64;  // reason: one cache line per shard, far above any host we serve
+
+  /// `lease` may be null: then only Wipe ends the key (restart mode).
+  explicit KeyGuard(std::shared_ptr<const Lease> lease);
+  ~KeyGuard();
+  KeyGuard(const KeyGuard&) = delete;
+  KeyGuard& operator=(const KeyGuard&) = delete;
+
+  /// kState when a key is present already.
+  Status Install(std::unique_ptr<xts::Cipher> cipher);
+
+  /// Wipes the key; returns the time at which it was gone (CLOCK_BOOTTIME ns). Idempotent: a second
+  /// call returns the time of the first wipe. May be called from any thread except inside Enter/Leave.
+  int64_t Wipe();
+
+  bool present() const;
+
+  /// The scope of one cipher call. Falsy when there is no key or the lease has ended at `now_ns`.
+  class Entry {
+   public:
+    Entry(Entry&& other) noexcept;
+    Entry& operator=(Entry&&) = delete;
+    ~Entry();
+    explicit operator bool() const { return cipher_ != nullptr; }
+    const xts::Cipher& cipher() const { return *cipher_; }
+
+   private:
+    friend class KeyGuard;
+    Entry(KeyGuard* guard, uint32_t shard, const xts::Cipher* cipher);
+    KeyGuard* guard_;
+    uint32_t shard_;
+    const xts::Cipher* cipher_;
+  };
+  Entry Enter(uint32_t shard, int64_t now_ns);
+
+ private:
+  struct alignas(64) Slot {
+    std::atomic<uint32_t> inside{0};
+  };
+  std::shared_ptr<const Lease> lease_;
+  std::atomic<xts::Cipher*> cipher_{nullptr};
+  std::atomic<int64_t> wiped_at_ns_{0};
+  Slot slots_[kShardsMax];
+};
+
+}  // namespace keyhold

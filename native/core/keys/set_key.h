@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "core/base/result.h"
+#include "core/disk/lease.h"
+#include "core/secret/secret_buffer.h"
+#include "core/xts/cipher.h"
+
+namespace keyhold {
+
+inline constexpr size_t kSetKeyBytes = 32;
+
+/// A DEK under AES-256-GCM with the set key.
+struct SealedDek {
+  std::array<uint8_t, 12> nonce;
+  std::array<uint8_t, xts::kDekBytes> ciphertext;
+  std::array<uint8_t, 16> tag;
+};
+
+/// The LUKS2 digest of a DEK: PBKDF2-HMAC-SHA256 (reference/luks2.md).
+struct DekDigest {
+  std::array<uint8_t, 32> salt;
+  uint32_t iterations;
+  std::array<uint8_t, 32> digest;
+};
+
+/// A set key in secret memory. Thread-safe. Wiped by `Wipe`, by the destructor, and by
+/// `WipeIfLeaseEnded` (which the data plane's timer calls, so that a hung control plane cannot keep it).
+class SetKey {
+ public:
+  static Result<std::shared_ptr<SetKey>> Generate();
+
+  /// Reads exactly 32 bytes and then end-of-file from the pipe `read_fd` into secret memory, within
+  /// `timeout_ms`. Fewer or more bytes are kInvalidArgument with both counts. Closes `read_fd`.
+  static Result<std::shared_ptr<SetKey>> Receive(int read_fd, int timeout_ms);
+
+  /// RSA-OAEP-256 (SHA-256 for hash and MGF1, no label) under the public key (n, e big-endian).
+  /// Modulus of 2048, 3072 or 4096 bits only.
+  Result<std::vector<uint8_t>> Wrap(std::span<const uint8_t> modulus,
+                                    std::span<const uint8_t> exponent) const;
+
+  /// Generates a DEK, seals it under `aad`, computes its digest, wipes the DEK.
+  struct NewDek {
+    SealedDek sealed;
+    DekDigest digest;
+  };
+  Result<NewDek> CreateDek(std::span<const uint8_t> aad) const;
+
+  /// Opens a sealed DEK into secret memory and checks it against `digest`: kUnseal when the seal does
+  /// not verify, kDigest when the DEK is another one.
+  Result<SecretBuffer> OpenDek(const SealedDek& sealed, std::span<const uint8_t> aad,
+                               const DekDigest& digest) const;
+
+  bool Equals(const SetKey& other) const;
+
+  void BindLease(std::shared_ptr<const Lease> lease);
+  /// Returns true when this call wiped the key.
+  bool WipeIfLeaseEnded(int64_t now_ns);
+  void Wipe();
+  bool wiped() const;
+
+ private:
+  SetKey() = default;
+  mutable std::mutex mutex_;  // guards every member below
+  SecretBuffer key_;
+  bool wiped_ = false;
+  std::shared_ptr<const Lease> lease_;
+};
+
+}  // namespace keyhold

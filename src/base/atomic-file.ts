@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+import { open, rename, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/**
+ * Replaces the file at `path` all-or-nothing: temporary file in the same directory → fsync → rename
+ * → fsync of the directory. If the call fails the old file is untouched. One writer per path.
+ */
+export async function writeFileAtomic(
+  path: string,
+  data: string | Uint8Array,
+  options: { mode: number },
+): Promise<void> {
+  const temporaryPath = `${path}.tmp`;
+  const file = await open(temporaryPath, 'w', options.mode);
+  try {
+    await file.writeFile(data);
+    await file.sync();
+  } catch (error) {
+    await file.close();
+    await unlink(temporaryPath);
+    throw error;
+  }
+  await file.close();
+  await rename(temporaryPath, path);
+  await syncDirectory(dirname(path));
+}
+
+/** Removes a file so that the removal survives power loss. */
+export async function unlinkDurable(path: string): Promise<void> {
+  await unlink(path);
+  await syncDirectory(dirname(path));
+}
+
+/** Makes renames, creations and removals in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * The addon's surface, exactly as native/binding exports it. Only the facade of this folder uses it;
+ * it owns the error classes. A native failure throws an Error with `nativeCode` (the ErrorCode's name
+ * without the k: `Unseal`, `Digest`, `System`, …) and, for `System`, `errnoName` (`ENOSPC`).
+ */
+export interface Addon {
+  /** CLOCK_BOOTTIME in ms, with fraction. */
+  bootTimeMs(): number;
+  opensslVersion(): string;
+  /** Names of the XTS kernels that this machine can run, best first. */
+  xtsKernels(): string[];
+  /** SO_PEERCRED of a connected unix socket. */
+  peerCredentials(fd: number): { uid: number; gid: number; pid: number };
+  /** RLIMIT_CORE 0 and PR_SET_DUMPABLE 0 for this process. */
+  forbidCoreDumps(): void;
+  /** O_CLOEXEC pipe. */
+  createPipe(): { readFd: number; writeFd: number };
+  closeFd(fd: number): void;
+
+  generateSetKey(): NativeSetKey;
+  /** Reads on a worker thread of libuv's pool; closes the fd. */
+  receiveSetKey(readFd: number, timeoutMs: number): Promise<NativeSetKey>;
+  createLease(): NativeLease;
+  createPlane(options: NativePlaneOptions, onEvent: (event: NativeEvent) => void): NativePlane;
+
+  /**
+   * Runs shard `index` of plane `planeId` on the calling thread until the plane stops. Called in a
+   * Piscina worker. Returns normally after stop; throws when the shard died.
+   */
+  runShard(planeId: number, index: number): void;
+}
+
+export interface NativeSetKey {
+  readonly wiped: boolean;
+  wrap(modulus: Uint8Array, exponent: Uint8Array): Uint8Array;
+  equals(other: NativeSetKey): boolean;
+  bindLease(lease: NativeLease): void;
+  createDek(aad: Uint8Array): {
+    sealed: { nonce: Uint8Array; ciphertext: Uint8Array; tag: Uint8Array };
+    digest: { salt: Uint8Array; iterations: number; digest: Uint8Array };
+  };
+  wipe(): void;
+}
+
+export interface NativeLease {
+  renew(proofStartBootMs: number, durationMs: number): void;
+  end(): void;
+  deadlineBootMs(): number;
+}
+
+export interface NativePlaneOptions {
+  shards: number;
+  /** "auto" or a kernel's name. */
+  xts: string;
+}
+
+export interface NativeDiskOptions {
+  name: string;
+  sizeBytes: number;
+  sectorSizeBytes: number;
+  storePath: string;
+  dataOffsetBytes: number;
+  readOnly: boolean;
+  holes: boolean;
+  leaseEnforced: boolean;
+}
+
+/** What the shard does next with a connection that is still in option negotiation. */
+export type NextStep =
+  | { kind: 'read' }
+  | { kind: 'close' }
+  | {
+      kind: 'transmission';
+      diskId: number;
+      structuredReplies: boolean;
+      /** Bytes that came after the option that ended negotiation. */
+      leftover: Uint8Array;
+    };
+
+export interface NativePlane {
+  readonly id: number;
+  /** Adopts a listening socket path: binds, chmods, listens. An existing stale socket is replaced. */
+  listenUnix(path: string, mode: number): number;
+  /** Port 0 picks one; returns what was bound. */
+  listenTcp(host: string, port: number): { listenerId: number; port: number };
+  closeListener(listenerId: number): void;
+  /** Negotiation is strict ping-pong: one call for each `negotiation-open` and `negotiation-data`. */
+  respond(connectionId: number, send: Uint8Array | null, next: NextStep): void;
+  /** Closes a connection in negotiation (handshake time limit). Unknown ids are ignored. */
+  closeConnection(connectionId: number): void;
+  openDisk(options: NativeDiskOptions, lease: NativeLease): NativeDisk;
+  connections(): NativeConnection[];
+  /** Idempotent, synchronous: tells every shard to stop; sockets close. Does not wait. */
+  stop(): void;
+  /** Test hook: makes a shard's loop fail as if its ring had broken. */
+  failShard(index: number): void;
+}
+
+export interface NativeConnection {
+  id: number;
+  shard: number;
+  peer: string;
+  /** 0 while in negotiation. */
+  diskId: number;
+  connectedAtBootMs: number;
+  inFlight: number;
+}
+
+export interface NativeDisk {
+  readonly id: number;
+  unlock(
+    key: NativeSetKey,
+    sealed: { nonce: Uint8Array; ciphertext: Uint8Array; tag: Uint8Array },
+    aad: Uint8Array,
+    digest: { salt: Uint8Array; iterations: number; digest: Uint8Array },
+  ): void;
+  suspend(): Promise<{ keyWipedBootMs: number; parkedRequests: number }>;
+  goOffline(): Promise<{
+    requestedBootMs: number;
+    keyWipedBootMs: number;
+    drainedBootMs: number;
+    flushedBootMs?: number;
+    flushError?: string;
+    refusedRequests: number;
+    connections: number;
+  }>;
+  disconnectClients(): Promise<number>;
+  stats(): NativeDiskStats;
+  close(): Promise<void>;
+}
+
+/** Upper bounds of the latency buckets in seconds; the last bucket is +Inf. Fixed in native/core. */
+export const LATENCY_BUCKETS_SECONDS = [
+  0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+  0.25, 0.5, 1, 2.5, 5, 10,
+] as const;
+
+export const COMMANDS = ['read', 'write', 'flush', 'trim', 'write_zeroes'] as const;
+export type CommandName = (typeof COMMANDS)[number];
+
+export interface NativeCommandStats {
+  requestsOk: number;
+  /** Answered with an error other than ESHUTDOWN. */
+  requestsError: number;
+  requestsShutdown: number;
+  bytes: number;
+  latencySumSeconds: number;
+  /** LATENCY_BUCKETS_SECONDS.length + 1 counts, not cumulative. */
+  latencyBuckets: number[];
+}
+
+export interface NativeDiskStats {
+  commands: Record<CommandName, NativeCommandStats>;
+  inFlight: number;
+  parked: number;
+  connections: number;
+  keyPresent: boolean;
+  /** Bytes that passed the cipher, each direction. */
+  encryptedBytes: number;
+  decryptedBytes: number;
+}
+
+export type NativeEvent =
+  | { kind: 'negotiation-open'; connectionId: number; listenerId: number; peer: string }
+  | { kind: 'negotiation-data'; connectionId: number; data: Uint8Array }
+  /** The connection is gone, in negotiation or in transmission (then `diskId` > 0). */
+  | { kind: 'connection-closed'; connectionId: number; diskId: number; cause: string }
+  | { kind: 'transmission-started'; connectionId: number; diskId: number }
+  | { kind: 'lease-ended'; diskId: number; keyWipedBootMs: number }
+  | { kind: 'store-error'; diskId: number; operation: string; errno: string }
+  | { kind: 'shard-died'; index: number; message: string };

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { SetKeyHandle } from '../vault/types.js';
+
+/** A lease in native memory, which shards check on every cipher call. One per set. */
+export interface LeaseHandle {
+  /** Deadline = `proofStartBootMs` + `durationMs`; never moves back. */
+  renew(proofStartBootMs: number, durationMs: number): void;
+  /** Ends the lease now. */
+  end(): void;
+  /** CLOCK_BOOTTIME ms; 0 when it was never renewed. */
+  deadlineBootMs(): number;
+}
+
+/** A DEK under a set key, as the header's `keyhold` token stores it. */
+export interface SealedDek {
+  readonly nonce: Uint8Array; // 12 bytes
+  readonly ciphertext: Uint8Array; // 64 bytes
+  readonly tag: Uint8Array; // 16 bytes
+}
+
+/** The LUKS2 digest that tells a wrong DEK before the first sector is served. */
+export interface DekDigest {
+  readonly salt: Uint8Array; // 32 bytes
+  readonly iterations: number;
+  readonly digest: Uint8Array; // 32 bytes
+}
+
+/** Operations on set keys; implemented in C++ (dataplane facade), faked in tests. */
+export interface KeyCustody {
+  generateSetKey(): SetKeyHandle;
+  /** RSA-OAEP-256 under a public key. The result is used only after a remote unwrap gave the same key. */
+  wrapSetKey(
+    key: SetKeyHandle,
+    publicKey: { modulus: Uint8Array; exponent: Uint8Array },
+  ): Uint8Array;
+  /** Constant-time comparison. */
+  sameSetKey(a: SetKeyHandle, b: SetKeyHandle): boolean;
+  createLease(): LeaseHandle;
+  /** From now on native code wipes the key when the lease ends, whatever JavaScript does. */
+  bindLease(key: SetKeyHandle, lease: LeaseHandle): void;
+  /** Generates a DEK, seals it, forgets it. */
+  createDek(key: SetKeyHandle, aad: Uint8Array): { sealed: SealedDek; digest: DekDigest };
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Clock, Timer } from '../../src/base/clock.js';
+
+interface Pending {
+  dueMs: number;
+  order: number;
+  fire: () => void;
+}
+
+/** A clock that moves only when a test says so. Boot time and wall time advance together. */
+export class FakeClock implements Clock {
+  #nowMs: number;
+  #bootMs = 1_000_000;
+  #order = 0;
+  #pending = new Set<Pending>();
+
+  constructor(startMs = Date.UTC(2026, 0, 1)) {
+    this.#nowMs = startMs;
+  }
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  bootMs(): number {
+    return this.#bootMs;
+  }
+
+  setTimer(delayMs: number, fire: () => void): Timer {
+    this.#order += 1;
+    const pending = { dueMs: this.#bootMs + Math.max(0, delayMs), order: this.#order, fire };
+    this.#pending.add(pending);
+    return { cancel: () => void this.#pending.delete(pending) };
+  }
+
+  /** Timers that wait. */
+  get pendingCount(): number {
+    return this.#pending.size;
+  }
+
+  /** Moves time forward, firing timers in order of their due time, and lets promises settle between them. */
+  async advance(durationMs: number): Promise<void> {
+    const endMs = this.#bootMs + durationMs;
+    await this.settle();
+    for (;;) {
+      const next = [...this.#pending]
+        .filter((pending) => pending.dueMs <= endMs)
+        .sort((a, b) => a.dueMs - b.dueMs || a.order - b.order)[0];
+      if (next === undefined) break;
+      this.#moveTo(next.dueMs);
+      this.#pending.delete(next);
+      next.fire();
+      await this.settle();
+    }
+    this.#moveTo(endMs);
+    await this.settle();
+  }
+
+  /** Lets every promise that can settle do so. */
+  async settle(): Promise<void> {
+    for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
+    await new Promise((resolve) => setImmediate(resolve));
+    for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
+  }
+
+  #moveTo(bootMs: number): void {
+    this.#nowMs += bootMs - this.#bootMs;
+    this.#bootMs = bootMs;
+  }
+}
