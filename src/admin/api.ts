@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+import { z } from 'zod';
+
+/**
+ * The admin API's vocabulary: one schema for each request and answer. The server validates requests
+ * with it and publishes it as OpenAPI, the client validates answers with it, the types come from it.
+ *
+ * Requests are strict: an unknown field is a mistake and is refused. Answers are open: a client
+ * ignores fields that a newer daemon adds.
+ */
+
+export const DISK_STATES = ['offline', 'online', 'suspended'] as const;
+
+/** Why a disk is offline: the closed list of DESIGN.md section 2. */
+export const OFFLINE_REASONS = [
+  'never-attached',
+  'detached',
+  'key-disabled',
+  'key-deleted',
+  'access-denied',
+  'identity-denied',
+  'key-expired',
+  'lease-expired',
+  'store-error',
+  'integrity',
+  'fenced',
+  'erased',
+] as const;
+
+export const REVOCATION_MODES = ['immediate', 'restart'] as const;
+export const VERDICTS = ['PROOF', 'DENIED', 'NO-ANSWER'] as const;
+
+/** `unknown`: never probed yet; `lapsed`: no answer until the lease ended. */
+export const SET_ACCESS = ['unknown', 'granted', 'denied', 'lapsed'] as const;
+
+export const ERROR_KINDS = [
+  'usage',
+  'invalid',
+  'not-found',
+  'conflict',
+  'forbidden',
+  'key-inaccessible',
+  'unavailable',
+  'integrity',
+  'no-space',
+  'internal',
+] as const;
+
+/** A name here is only bounded; the set and disk services say which characters it may have. */
+const NAME_LENGTH_MAX = 255;
+const URL_LENGTH_MAX = 2048;
+const PATH_LENGTH_MAX = 4095;
+/** 30 days: longer than any sensible probe interval, lease or suspend timeout. */
+const DURATION_MS_MAX = 30 * 24 * 3_600_000;
+
+const name = z.string().min(1).max(NAME_LENGTH_MAX);
+const durationMs = z.int().min(1).max(DURATION_MS_MAX);
+const seconds = z.number().min(0);
+const count = z.int().min(0);
+const time = z.iso.datetime();
+const sectorSizeBytes = z.union([z.literal(512), z.literal(4096)]);
+
+export const diskViewSchema = z
+  .object({
+    name: z.string(),
+    uuid: z.string(),
+    state: z.enum(DISK_STATES),
+    /** Null exactly when the disk is not offline. */
+    reason: z.enum(OFFLINE_REASONS).nullable(),
+    /** Restart mode: serves on, and will not come back. */
+    revoked: z.boolean(),
+    /** Since when state, reason and revoked are as they are. */
+    since: time,
+    sizeBytes: count,
+    sectorSizeBytes,
+    /** Path of the store. */
+    store: z.string(),
+    set: z.string(),
+    keyVersion: z.string().nullable(),
+    /** Request id of the vault's answer that brought the disk into this state. */
+    vaultRequestId: z.string().nullable(),
+    /** NBD sessions in transmission. */
+    clients: count,
+    leaseSecondsLeft: seconds.nullable(),
+    readOnly: z.boolean(),
+    dmCrypt: z.boolean(),
+    /** The operator wants it attached; with access to the key it is online. */
+    attached: z.boolean(),
+    /** What the vault or the store said, for people. */
+    message: z.string().nullable(),
+  })
+  .meta({ id: 'Disk', description: 'A virtual disk.' });
+export type DiskView = z.infer<typeof diskViewSchema>;
+
+export const setKeyViewSchema = z
+  .object({
+    /** The versioned key id: https://vault/keys/name/version. */
+    id: z.string(),
+    version: z.string(),
+    verdict: z.enum(VERDICTS).nullable(),
+    /** Since when the verdict is what it is; null before the first probe. */
+    since: time.nullable(),
+    error: z
+      .object({ code: z.string(), message: z.string(), requestId: z.string().nullable() })
+      .nullable(),
+  })
+  .meta({ id: 'SetKey', description: 'A customer key version of a set, with its last verdict.' });
+export type SetKeyView = z.infer<typeof setKeyViewSchema>;
+
+export const setViewSchema = z
+  .object({
+    name: z.string(),
+    id: z.string(),
+    mode: z.enum(REVOCATION_MODES),
+    keys: z.array(setKeyViewSchema),
+    leaseSecondsLeft: seconds.nullable(),
+    /** Names of the disks that belong to the set. */
+    disks: z.array(z.string()),
+    access: z.enum(SET_ACCESS),
+    alarm: z.boolean(),
+    identity: z.string(),
+    probeIntervalSeconds: seconds,
+    leaseSeconds: seconds,
+    suspendTimeoutSeconds: seconds,
+  })
+  .meta({ id: 'EncryptionSet', description: 'An encryption set.' });
+export type SetView = z.infer<typeof setViewSchema>;
+
+export const createSetRequestSchema = z
+  .strictObject({
+    name,
+    /** Versioned or versionless URL of the customer key. */
+    keyUrl: z.string().min(1).max(URL_LENGTH_MAX),
+    /** Name of an identity of the config; left out: the only one that there is. */
+    identity: z.exactOptional(name),
+    mode: z.enum(REVOCATION_MODES),
+    probeIntervalMs: z.exactOptional(durationMs),
+    leaseMs: z.exactOptional(durationMs),
+    suspendTimeoutMs: z.exactOptional(durationMs),
+    /** Takes a key from a vault without purge protection. */
+    allowPurgeable: z.exactOptional(z.boolean()),
+  })
+  .meta({ id: 'CreateSet' });
+export type CreateSetRequest = z.infer<typeof createSetRequestSchema>;
+
+export const checkResultSchema = z
+  .object({
+    set: z.string(),
+    /** The weakest verdict over the set's keys; null for a set without keys. */
+    verdict: z.enum(VERDICTS).nullable(),
+    access: z.enum(SET_ACCESS),
+    alarm: z.boolean(),
+    keys: z.array(setKeyViewSchema),
+    leaseSecondsLeft: seconds.nullable(),
+  })
+  .meta({ id: 'CheckResult', description: 'What a probe of every key of a set found just now.' });
+export type CheckResult = z.infer<typeof checkResultSchema>;
+
+export const createDiskRequestSchema = z
+  .strictObject({
+    name,
+    set: name,
+    sizeBytes: z.int().min(1),
+    /** Absolute path; left out: a file in the state directory. */
+    store: z.exactOptional(
+      z.string().max(PATH_LENGTH_MAX).startsWith('/', 'expected an absolute path'),
+    ),
+    sectorSizeBytes: z.exactOptional(sectorSizeBytes),
+    dmCrypt: z.exactOptional(z.boolean()),
+    readOnly: z.exactOptional(z.boolean()),
+  })
+  .meta({ id: 'CreateDisk' });
+export type CreateDiskRequest = z.infer<typeof createDiskRequestSchema>;
+
+export const deleteDiskQuerySchema = z
+  .strictObject({ deleteStore: z.exactOptional(z.enum(['true', 'false'])) })
+  .meta({ id: 'DeleteDiskQuery' });
+
+export const statusSchema = z
+  .object({
+    version: z.string(),
+    pid: count,
+    startedAt: time,
+    uptimeSeconds: seconds,
+    shards: z.array(z.object({ index: count, alive: z.boolean(), restarts: count })),
+    /** Name of the XTS kernel in use. */
+    xtsKernel: z.string(),
+    /** NBD addresses: `unix:/path` or `host:port`. */
+    nbd: z.array(z.string()),
+    /** URL of the metrics; null when they are off. */
+    metrics: z.string().nullable(),
+    adminSocket: z.string(),
+    sets: z.object({
+      total: count,
+      unknown: count,
+      granted: count,
+      denied: count,
+      lapsed: count,
+    }),
+    /** `revoked` counts online disks that will not come back. */
+    disks: z.object({
+      total: count,
+      online: count,
+      offline: count,
+      suspended: count,
+      revoked: count,
+    }),
+    connections: count,
+    /** What needs a person: audit log not writable, shard dead, set without answers. */
+    alarms: z.array(z.object({ name: z.string(), message: z.string(), since: time })),
+  })
+  .meta({ id: 'Status', description: 'The daemon.' });
+export type Status = z.infer<typeof statusSchema>;
+
+/** An audit record without its chain; what is specific to the kind stands beside the three. */
+export const eventSchema = z
+  .looseObject({ seq: count, time, kind: z.string() })
+  .meta({ id: 'Event', description: 'One line of the event stream.' });
+export type AdminEvent = z.infer<typeof eventSchema>;
+
+export const auditVerifyResultSchema = z
+  .object({
+    path: z.string(),
+    /** Records that were read and are sound. */
+    records: count,
+    ok: z.boolean(),
+    /** Hash of the last sound record; 64 zeros for an empty log. */
+    lastHash: z.string(),
+    firstBad: z.object({ line: count, expected: z.string(), actual: z.string() }).nullable(),
+  })
+  .meta({ id: 'AuditVerifyResult' });
+export type AuditVerifyResult = z.infer<typeof auditVerifyResultSchema>;
+
+export const errorBodySchema = z
+  .object({
+    error: z.object({
+      /** Stable; docs/ERRORS.md lists them. */
+      code: z.string(),
+      kind: z.enum(ERROR_KINDS),
+      message: z.string(),
+      fields: z.record(z.string(), z.unknown()).optional(),
+    }),
+  })
+  .meta({ id: 'Error' });
+export type ErrorBody = z.infer<typeof errorBodySchema>;
+
+export const setListSchema = z.object({ sets: z.array(setViewSchema) }).meta({ id: 'SetList' });
+export const diskListSchema = z.object({ disks: z.array(diskViewSchema) }).meta({ id: 'DiskList' });
+export const nameParamsSchema = z.strictObject({ name });
+
+/** What a caller may do: `status` < `operate` < `admin`. */
+export const ROLES = ['status', 'operate', 'admin'] as const;
+export type Role = (typeof ROLES)[number];
+
+/** Who is at the other end of the unix socket, as the kernel says. */
+export interface Caller {
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+  readonly role: Role;
+}
+
+/**
+ * What the daemon implements and the server calls. Requests are validated and the caller's role is
+ * checked before a call. Failures are KeyholdErrors; anything else is answered as internal.
+ * `caller` is for the audit log; an implementation that needs none leaves the parameter out.
+ */
+export interface AdminServices {
+  status(): Promise<Status>;
+
+  listSets(): Promise<SetView[]>;
+  showSet(name: string): Promise<SetView>;
+  createSet(request: CreateSetRequest, caller: Caller): Promise<SetView>;
+  checkSet(name: string, caller: Caller): Promise<CheckResult>;
+  deleteSet(name: string, caller: Caller): Promise<void>;
+
+  listDisks(): Promise<DiskView[]>;
+  showDisk(name: string): Promise<DiskView>;
+  createDisk(request: CreateDiskRequest, caller: Caller): Promise<DiskView>;
+  attachDisk(name: string, caller: Caller): Promise<DiskView>;
+  detachDisk(name: string, caller: Caller): Promise<DiskView>;
+  restartDisk(name: string, caller: Caller): Promise<DiskView>;
+  deleteDisk(name: string, options: { deleteStore: boolean }, caller: Caller): Promise<void>;
+
+  verifyAudit(): Promise<AuditVerifyResult>;
+  /** Calls `listener` for each event from now on, never before it returned; must not block. */
+  subscribe(listener: (event: AdminEvent) => void): () => void;
+}
