@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Clock, Timer } from '../base/clock.js';
+import type { Logger } from '../base/logger.js';
+import { type Action, createNegotiation, type Negotiation } from '../nbd/negotiation.js';
+import type { ExportDirectory } from '../nbd/exports.js';
+import type { NextStep } from './addon.js';
+
+/** A handshake that takes longer is cut off (the fix of CVE-2024-7409 uses the same figure). */
+export const HANDSHAKE_TIME_MAX_MS = 10_000;
+
+/** Connections that have not finished option negotiation; more are closed at once. */
+export const NEGOTIATING_CONNECTIONS_MAX = 100;
+
+/** What the negotiator needs of the native plane. */
+export interface NegotiationTransport {
+  respond(connectionId: number, send: Uint8Array | null, next: NextStep): void;
+  closeConnection(connectionId: number): void;
+  /** The id of the disk that serves this export now; undefined when it went offline meanwhile. */
+  diskIdOf(exportName: string): number | undefined;
+}
+
+interface Negotiating {
+  readonly machine: Negotiation;
+  readonly deadline: Timer;
+}
+
+/**
+ * Drives option negotiation: bytes that a shard forwards go into the pure state machine of src/nbd, its
+ * actions go back as one `respond` call. Strict ping-pong: the shard reads on only when told to, so
+ * nothing races with the change to transmission.
+ */
+export class Negotiator {
+  readonly #exports: ExportDirectory;
+  readonly #transport: NegotiationTransport;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #connections = new Map<number, Negotiating>();
+
+  constructor(options: {
+    exports: ExportDirectory;
+    transport: NegotiationTransport;
+    clock: Clock;
+    logger: Logger;
+  }) {
+    this.#exports = options.exports;
+    this.#transport = options.transport;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+  }
+
+  get negotiatingCount(): number {
+    return this.#connections.size;
+  }
+
+  opened(connectionId: number, peer: string): void {
+    if (this.#connections.size >= NEGOTIATING_CONNECTIONS_MAX) {
+      this.#logger.warn({ peer, max: NEGOTIATING_CONNECTIONS_MAX }, 'too many handshakes at once');
+      this.#transport.respond(connectionId, null, { kind: 'close' });
+      return;
+    }
+    const machine = createNegotiation(this.#exports);
+    const deadline = this.#clock.setTimer(HANDSHAKE_TIME_MAX_MS, () => {
+      this.#connections.delete(connectionId);
+      this.#logger.info({ peer, limitMs: HANDSHAKE_TIME_MAX_MS }, 'handshake took too long');
+      this.#transport.closeConnection(connectionId);
+    });
+    this.#connections.set(connectionId, { machine, deadline });
+    this.#obey(connectionId, machine.start());
+  }
+
+  received(connectionId: number, data: Uint8Array): void {
+    const negotiating = this.#connections.get(connectionId);
+    if (negotiating === undefined) return;
+    this.#obey(connectionId, negotiating.machine.receive(data));
+  }
+
+  closed(connectionId: number): void {
+    this.#connections.get(connectionId)?.deadline.cancel();
+    this.#connections.delete(connectionId);
+  }
+
+  /** Turns the actions of one step into the one answer that the shard waits for. */
+  #obey(connectionId: number, actions: readonly Action[]): void {
+    const parts: Uint8Array[] = [];
+    let next: NextStep = { kind: 'read' };
+    for (const action of actions) {
+      switch (action.kind) {
+        case 'send':
+          parts.push(action.bytes);
+          break;
+        case 'enterTransmission': {
+          const diskId = this.#transport.diskIdOf(action.exportName);
+          next =
+            diskId === undefined
+              ? { kind: 'close' }
+              : {
+                  kind: 'transmission',
+                  diskId,
+                  structuredReplies: action.structuredReplies,
+                  leftover: action.leftover,
+                };
+          break;
+        }
+        case 'close':
+          this.#logger.debug({ connectionId, reason: action.reason }, 'negotiation ended');
+          next = { kind: 'close' };
+          break;
+      }
+    }
+    if (next.kind !== 'read') this.closed(connectionId);
+    this.#transport.respond(connectionId, parts.length === 0 ? null : Buffer.concat(parts), next);
+  }
+}

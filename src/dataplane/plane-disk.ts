@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { DiskClient, OfflineReceipt, PlaneDisk } from '../disks/ports.js';
+import type { DekDigest, SealedDek } from '../sets/ports.js';
+import type { SetKeyHandle } from '../vault/types.js';
+import type { NativeDisk, NativeDiskStats } from './addon.js';
+import { nativeSetKey } from './custody.js';
+import { awaitNative, callNative } from './errors.js';
+
+/** A native disk behind the port that `disks` steers. */
+export class DataPlaneDisk implements PlaneDisk {
+  readonly native: NativeDisk;
+  readonly #name: string;
+  readonly #clients: () => DiskClient[];
+  readonly #onClosed: () => void;
+
+  constructor(options: {
+    native: NativeDisk;
+    name: string;
+    clients: () => DiskClient[];
+    onClosed: () => void;
+  }) {
+    this.native = options.native;
+    this.#name = options.name;
+    this.#clients = options.clients;
+    this.#onClosed = options.onClosed;
+  }
+
+  unlock(
+    key: SetKeyHandle,
+    dek: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest },
+  ): void {
+    callNative(`unlocking disk ${this.#name}`, () =>
+      this.native.unlock(nativeSetKey(key), dek.sealed, dek.aad, dek.digest),
+    );
+  }
+
+  async suspend(): Promise<{ keyWipedBootMs: number; parkedRequests: number }> {
+    return awaitNative(`suspending disk ${this.#name}`, () => this.native.suspend());
+  }
+
+  async goOffline(): Promise<OfflineReceipt> {
+    return awaitNative(`taking disk ${this.#name} offline`, () => this.native.goOffline());
+  }
+
+  async disconnectClients(): Promise<number> {
+    return awaitNative(`disconnecting clients of disk ${this.#name}`, () =>
+      this.native.disconnectClients(),
+    );
+  }
+
+  clients(): DiskClient[] {
+    return this.#clients();
+  }
+
+  stats(): NativeDiskStats {
+    return this.native.stats();
+  }
+
+  async close(): Promise<void> {
+    await awaitNative(`closing the store of disk ${this.#name}`, () => this.native.close());
+    this.#onClosed();
+  }
+}

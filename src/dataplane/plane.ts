@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Clock } from '../base/clock.js';
+import type { Logger } from '../base/logger.js';
+import type { DiskClient, DiskPlane, DiskSpec, PlaneDisk, PlaneDiskEvent } from '../disks/ports.js';
+import type { ExportDirectory } from '../nbd/exports.js';
+import type { Addon, NativeConnection, NativeDisk, NativeEvent, NativePlane } from './addon.js';
+import { nativeLease } from './custody.js';
+import { callNative, codes } from './errors.js';
+import { Negotiator } from './negotiator.js';
+import { DataPlaneDisk } from './plane-disk.js';
+import { ShardPool, type ShardStatus } from './shard-pool.js';
+
+interface OpenDisk {
+  readonly disk: DataPlaneDisk;
+  readonly onEvent: (event: PlaneDiskEvent) => void;
+}
+
+export interface DataPlaneOptions {
+  readonly addon: Addon;
+  readonly shards: number;
+  readonly xts: string;
+  readonly exports: ExportDirectory;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly onShardDeath: (index: number, message: string, final: boolean) => void;
+}
+
+/**
+ * The data plane as the daemon holds it: the native plane, the Piscina pool that runs its shards, and the
+ * negotiator that speaks for connections before transmission.
+ */
+export class DataPlane implements DiskPlane {
+  readonly #native: NativePlane;
+  readonly #pool: ShardPool;
+  readonly #negotiator: Negotiator;
+  readonly #logger: Logger;
+  readonly #disks = new Map<number, OpenDisk>();
+  readonly #diskIdByName = new Map<string, number>();
+
+  constructor(options: DataPlaneOptions) {
+    this.#logger = options.logger;
+    this.#native = callNative('creating the data plane', () =>
+      options.addon.createPlane({ shards: options.shards, xts: options.xts }, (event) =>
+        this.#dispatch(event),
+      ),
+    );
+    this.#negotiator = new Negotiator({
+      exports: options.exports,
+      transport: {
+        respond: (connectionId, send, next) => this.#native.respond(connectionId, send, next),
+        closeConnection: (connectionId) => this.#native.closeConnection(connectionId),
+        diskIdOf: (name) => this.#diskIdByName.get(name),
+      },
+      clock: options.clock,
+      logger: options.logger,
+    });
+    this.#pool = new ShardPool({
+      planeId: this.#native.id,
+      shards: options.shards,
+      logger: options.logger,
+      onDeath: options.onShardDeath,
+    });
+  }
+
+  listenUnix(path: string, mode: number): void {
+    callNative(`listening on ${path}`, () => this.#native.listenUnix(path, mode));
+  }
+
+  /** Returns the port that was bound. */
+  listenTcp(host: string, port: number): number {
+    return callNative(`listening on ${host}:${String(port)}`, () =>
+      this.#native.listenTcp(host, port),
+    ).port;
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous: other stores open slowly
+  async openDisk(spec: DiskSpec, onEvent: (event: PlaneDiskEvent) => void): Promise<PlaneDisk> {
+    const native = callNative(
+      `opening store ${spec.storePath} of disk ${spec.name}`,
+      () =>
+        this.#native.openDisk(
+          {
+            name: spec.name,
+            sizeBytes: spec.sizeBytes,
+            sectorSizeBytes: spec.sectorSizeBytes,
+            storePath: spec.storePath,
+            dataOffsetBytes: spec.dataOffsetBytes,
+            readOnly: spec.readOnly,
+            holes: spec.holes,
+            leaseEnforced: spec.leaseEnforced,
+          },
+          nativeLease(spec.lease),
+        ),
+      { InvalidArgument: codes.ERR_STORE_SIZE, System: codes.ERR_STORE_OPEN },
+    );
+    const disk = this.#wrap(native, spec.name);
+    this.#disks.set(native.id, { disk, onEvent });
+    this.#diskIdByName.set(spec.name, native.id);
+    return disk;
+  }
+
+  disk(name: string): DataPlaneDisk | undefined {
+    const id = this.#diskIdByName.get(name);
+    return id === undefined ? undefined : this.#disks.get(id)?.disk;
+  }
+
+  connections(): NativeConnection[] {
+    return this.#native.connections();
+  }
+
+  get negotiatingCount(): number {
+    return this.#negotiator.negotiatingCount;
+  }
+
+  shards(): ShardStatus[] {
+    return this.#pool.status();
+  }
+
+  /** Makes one shard fail as if its ring had broken: what the tests of shard death use. */
+  failShard(index: number): void {
+    this.#native.failShard(index);
+  }
+
+  /** Closes every socket, ends the shards, waits for their threads. */
+  async stop(): Promise<void> {
+    this.#pool.expectStop();
+    this.#native.stop();
+    await this.#pool.stop();
+  }
+
+  /**
+   * For `process.on('exit')`: Node joins its workers at exit, and a shard that was not told to stop would
+   * never let go of its thread.
+   */
+  stopNow(): void {
+    this.#pool.expectStop();
+    this.#native.stop();
+  }
+
+  #wrap(native: NativeDisk, name: string): DataPlaneDisk {
+    return new DataPlaneDisk({
+      native,
+      name,
+      clients: () => this.#clientsOf(native.id),
+      onClosed: () => {
+        this.#disks.delete(native.id);
+        if (this.#diskIdByName.get(name) === native.id) this.#diskIdByName.delete(name);
+      },
+    });
+  }
+
+  #clientsOf(diskId: number): DiskClient[] {
+    return this.#native
+      .connections()
+      .filter((connection) => connection.diskId === diskId)
+      .map(({ id, peer, connectedAtBootMs }) => ({ id, peer, connectedAtBootMs }));
+  }
+
+  #dispatch(event: NativeEvent): void {
+    switch (event.kind) {
+      case 'negotiation-open':
+        this.#negotiator.opened(event.connectionId, event.peer);
+        break;
+      case 'negotiation-data':
+        this.#negotiator.received(event.connectionId, event.data);
+        break;
+      case 'connection-closed':
+        this.#negotiator.closed(event.connectionId);
+        this.#tellClients(event.diskId, 'client-disconnected');
+        break;
+      case 'transmission-started':
+        this.#tellClients(event.diskId, 'client-connected');
+        break;
+      case 'lease-ended':
+        this.#disks
+          .get(event.diskId)
+          ?.onEvent({ kind: 'lease-ended', keyWipedBootMs: event.keyWipedBootMs });
+        break;
+      case 'store-error':
+        this.#disks
+          .get(event.diskId)
+          ?.onEvent({ kind: 'store-error', operation: event.operation, errno: event.errno });
+        break;
+      case 'shard-died':
+        this.#logger.error({ shard: event.index, cause: event.message }, 'shard reported its death');
+        break;
+    }
+  }
+
+  #tellClients(diskId: number, kind: 'client-connected' | 'client-disconnected'): void {
+    const open = this.#disks.get(diskId);
+    if (open === undefined) return;
+    open.onEvent({ kind, clients: this.#clientsOf(diskId).length });
+  }
+}
