@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { endProcess, type RunResult, run } from './process.js';
+
+const main = new URL('../../dist/cli/main.js', import.meta.url).pathname;
+
+/** What `disk show --json` prints, as far as tests look at it. */
+export interface DiskJson {
+  name: string;
+  uuid: string;
+  state: string;
+  reason: string | null;
+  revoked: boolean;
+  since: string;
+  sizeBytes: number;
+  sectorSizeBytes: number;
+  store: string;
+  set: string;
+  keyVersion: string | null;
+  vaultRequestId: string | null;
+  clients: number;
+  leaseSecondsLeft: number | null;
+}
+
+/**
+ * The whole system as a user starts it: `keyhold dev --state DIR --no-demo-disk`, that is, the embedded
+ * vault and the daemon as real processes, steered through the real CLI.
+ */
+export class Stack {
+  readonly dir: string;
+  #dev: ChildProcess | undefined;
+  #output = '';
+
+  private constructor(dir: string) {
+    this.dir = dir;
+  }
+
+  /** Starts the system in a new directory, which is removed by `stop`. */
+  static async start(): Promise<Stack> {
+    const stack = new Stack(await mkdtemp(join(tmpdir(), 'keyhold-e2e-')));
+    await stack.startDev();
+    return stack;
+  }
+
+  get nbdSocket(): string {
+    return join(this.dir, 'nbd.sock');
+  }
+
+  get adminSocket(): string {
+    return join(this.dir, 'admin.sock');
+  }
+
+  get vaultSocket(): string {
+    return join(this.dir, 'vault', 'control.sock');
+  }
+
+  /** Everything that the processes printed so far. */
+  get output(): string {
+    return this.#output;
+  }
+
+  uri(disk: string): string {
+    return `nbd+unix:///${disk}?socket=${this.nbdSocket}`;
+  }
+
+  /** Starts (again) on the same directory and waits for the line `ready`. */
+  async startDev(): Promise<void> {
+    const dev = spawn(process.execPath, [main, 'dev', '--state', this.dir, '--no-demo-disk'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#dev = dev;
+    let stdout = '';
+    const ready = new Promise<void>((resolve, reject) => {
+      dev.stdout.on('data', (chunk: Buffer) => {
+        stdout += chunk.toString();
+        this.#output += chunk.toString();
+        if (/^ready$/m.test(stdout)) resolve();
+      });
+      dev.stderr.on('data', (chunk: Buffer) => (this.#output += chunk.toString()));
+      dev.once('exit', (status) =>
+        reject(new Error(`keyhold dev ended with ${String(status)}:\n${this.#output}`)),
+      );
+    });
+    await ready;
+  }
+
+  /** Ends it as Ctrl-C does; the state stays. */
+  async stopDev(): Promise<void> {
+    if (this.#dev !== undefined) await endProcess(this.#dev, 'SIGINT');
+  }
+
+  /** Waits for the end of everything after something else ended the daemon. */
+  async waitForEnd(): Promise<void> {
+    if (this.#dev === undefined || this.#dev.exitCode !== null) return;
+    await once(this.#dev, 'exit');
+  }
+
+  async stop(): Promise<void> {
+    await this.stopDev();
+    await rm(this.dir, { recursive: true, force: true });
+  }
+
+  /** Runs the CLI against this system. */
+  async cli(...args: string[]): Promise<RunResult> {
+    return run(process.execPath, [main, ...args], {
+      env: {
+        KEYHOLD_SOCKET: this.adminSocket,
+        KEYHOLD_VAULT_SOCKET: this.vaultSocket,
+        NO_COLOR: '1',
+      },
+    });
+  }
+
+  /** Runs the CLI, which must succeed; returns what it printed. */
+  async ok(...args: string[]): Promise<string> {
+    const result = await this.cli(...args);
+    if (result.status !== 0) {
+      throw new Error(`keyhold ${args.join(' ')}: ${String(result.status)}\n${result.stderr}`);
+    }
+    return result.stdout;
+  }
+
+  async json<T>(...args: string[]): Promise<T> {
+    return JSON.parse(await this.ok(...args, '--json')) as T;
+  }
+
+  async disk(name: string): Promise<DiskJson> {
+    return this.json<DiskJson>('disk', 'show', name);
+  }
+
+  async daemonPid(): Promise<number> {
+    return (await this.json<{ pid: number }>('status')).pid;
+  }
+
+  /** The URL of a key of the embedded vault, without a version. */
+  async keyUrl(name: string): Promise<string> {
+    const shown = await this.json<{ url?: string; kid?: string; id?: string }>('vault', 'show', name);
+    const url = shown.url ?? shown.kid ?? shown.id ?? '';
+    return url.replace(/(\/keys\/[^/]+)\/.*$/, '$1');
+  }
+
+  /** A vault key, a set on it, and a disk of that set, attached. */
+  async createDisk(options: {
+    name: string;
+    size?: string;
+    diskArgs?: string[];
+    setArgs?: string[];
+  }): Promise<void> {
+    const { name } = options;
+    await this.ok('vault', 'key', 'create', `${name}-key`);
+    await this.ok(
+      'set',
+      'create',
+      `${name}-set`,
+      '--key',
+      await this.keyUrl(`${name}-key`),
+      ...(options.setArgs ?? []),
+    );
+    await this.ok(
+      'disk',
+      'create',
+      name,
+      '--set',
+      `${name}-set`,
+      '--size',
+      options.size ?? '64M',
+      ...(options.diskArgs ?? []),
+    );
+    await this.ok('disk', 'attach', name);
+  }
+}
