@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+import { randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'tap';
+import { findInCore, keyNeedles, type Needle, searchFile } from '../support/core-dump.js';
+import { expandAes256, openStore } from '../support/dek-oracle.js';
+import { eventually, run, runOk } from '../support/process.js';
+import { Stack } from '../support/stack.js';
+
+/** The daemon and whatever children it has at this moment. */
+async function daemonProcesses(stack: Stack): Promise<number[]> {
+  const daemon = await stack.daemonPid();
+  const children = (await run('pgrep', ['-P', String(daemon)])).stdout.split('\n').filter(Boolean);
+  return [daemon, ...children.map(Number)];
+}
+
+async function findAnywhere(stack: Stack, needles: readonly Needle[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const pid of await daemonProcesses(stack)) {
+    found.push(...(await findInCore(pid, needles, stack.dir)).found);
+  }
+  return found;
+}
+
+/** Writes 4 MiB full of a marker and reads it back, on two connections. */
+async function passMarker(stack: Stack, disk: string, marker: Buffer): Promise<void> {
+  const path = join(stack.dir, 'marker');
+  await writeFile(path, Buffer.concat(Array.from({ length: 65_536 }, () => marker)));
+  await runOk('nbdcopy', ['-C', '2', path, stack.uri(disk)]);
+  await runOk('nbdcopy', ['-C', '2', stack.uri(disk), 'null:']);
+}
+
+async function needlesOf(stack: Stack, disk: string): Promise<Needle[]> {
+  const oracle = await openStore(stack, (await stack.disk(disk)).store);
+  return [
+    ...keyNeedles('DEK data key', oracle.dek.subarray(0, 32)),
+    ...keyNeedles('DEK tweak key', oracle.dek.subarray(32)),
+    ...keyNeedles('set key', oracle.setKey),
+  ];
+}
+
+void test('the key expansion of this test is that of FIPS 197, appendix A.3', (t) => {
+  const key = Buffer.from('603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4', 'hex');
+  t.equal(expandAes256(key)[14]?.toString('hex'), 'fe4890d1e6188d0b046df344706c631e');
+  t.end();
+});
+
+void test('the search finds a needle across the border of two pieces', async (t) => {
+  const dir = t.testdir();
+  const needle = { name: 'x', bytes: randomBytes(32) };
+  const border = 16 * 1024 * 1024 + 256;
+  await writeFile(join(dir, 'f'), Buffer.concat([Buffer.alloc(border - 7), needle.bytes]));
+  t.strictSame((await searchFile(join(dir, 'f'), [needle])).found, ['x']);
+});
+
+void test('keys and plaintext in the memory of the daemon', async (t) => {
+  const stack = await Stack.start();
+  t.teardown(() => stack.stop());
+  const setArgs = ['--probe-interval', '1s', '--lease', '8s', '--suspend-timeout', '120s'];
+  await stack.createDisk({ name: 'secret', setArgs, size: '8M' });
+  const keys = await needlesOf(stack, 'secret');
+  const marker = { name: 'plaintext', bytes: randomBytes(64) };
+
+  await t.test('the dump does hold what is in ordinary memory', async (t) => {
+    // The control: without it an empty result would prove nothing.
+    const uuid = (await stack.disk('secret')).uuid;
+    const control = { name: 'uuid', bytes: Buffer.from(uuid) };
+    t.strictSame(await findAnywhere(stack, [control]), ['uuid']);
+  });
+
+  await t.test('online, under no load: no key outside secret memory', async (t) => {
+    await passMarker(stack, 'secret', marker.bytes);
+    t.strictSame(await findAnywhere(stack, keys), []);
+  });
+
+  await t.test('offline: no key, no round key, no plaintext', async (t) => {
+    await passMarker(stack, 'secret', marker.bytes);
+    await stack.ok('vault', 'disable', 'secret-key');
+    await eventually('offline', async () => (await stack.disk('secret')).state === 'offline');
+    t.strictSame(await findAnywhere(stack, [...keys, marker]), []);
+    await stack.ok('vault', 'enable', 'secret-key');
+    await eventually('online', async () => (await stack.disk('secret')).state === 'online');
+  });
+
+  await t.test('suspended: no key, no round key, no plaintext', async (t) => {
+    await passMarker(stack, 'secret', marker.bytes);
+    await stack.ok('vault', 'trouble', 'hang');
+    await eventually('suspended', async () => (await stack.disk('secret')).state === 'suspended');
+    t.strictSame(await findAnywhere(stack, [...keys, marker]), []);
+    await stack.ok('vault', 'trouble', 'none');
+    await eventually('online', async () => (await stack.disk('secret')).state === 'online');
+  });
+});

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'tap';
+import { eventually, run, runOk } from '../support/process.js';
+import { Stack } from '../support/stack.js';
+
+const PROBE_INTERVAL_MS = 2000;
+
+/** One fio run on a region that revocation must not harm. */
+function verifiedRegion(uri: string, phase: 'write' | 'verify'): string[] {
+  const common = [
+    '--name=region',
+    '--ioengine=nbd',
+    `--uri=${uri}`,
+    '--rw=write',
+    '--bs=64k',
+    '--iodepth=8',
+    '--size=16M',
+    '--verify=crc32c',
+    '--randseed=11',
+  ];
+  return phase === 'write' ? [...common, '--do_verify=0', '--end_fsync=1'] : [...common, '--verify_only'];
+}
+
+/** fio with four connections on the rest of the disk, until it is refused. */
+function startLoad(uri: string): { done: Promise<{ status: number | null; output: string }> } {
+  const child = spawn('fio', [
+    '--name=load',
+    '--ioengine=nbd',
+    `--uri=${uri}`,
+    '--rw=randrw',
+    '--bs=4k',
+    '--iodepth=16',
+    '--numjobs=4',
+    '--offset=16M',
+    '--size=32M',
+    '--time_based',
+    '--runtime=60',
+  ]);
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const done = once(child, 'close').then(([status]) => ({
+    status: status as number | null,
+    output,
+  }));
+  return { done };
+}
+
+interface AuditRecord {
+  seq: number;
+  kind: string;
+  [field: string]: unknown;
+}
+
+async function auditRecords(stack: Stack): Promise<AuditRecord[]> {
+  const text = await readFile(join(stack.dir, 'audit', 'audit.jsonl'), 'utf8').catch(async () =>
+    readFile(join(stack.dir, 'state', 'audit', 'audit.jsonl'), 'utf8'),
+  );
+  return text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as AuditRecord);
+}
+
+void test('revocation under load, immediate mode', async (t) => {
+  const stack = await Stack.start();
+  t.teardown(() => stack.stop());
+  await stack.createDisk({
+    name: 'db',
+    setArgs: ['--probe-interval', `${String(PROBE_INTERVAL_MS)}ms`, '--lease', '60s'],
+  });
+  await runOk('fio', verifiedRegion(stack.uri('db'), 'write'));
+  const load = startLoad(stack.uri('db'));
+  await eventually('fio is connected', async () => (await stack.disk('db')).clients >= 4);
+
+  const revokedAt = Date.now();
+  await stack.ok('vault', 'disable', 'db-key');
+  await eventually('offline', async () => (await stack.disk('db')).state === 'offline');
+  const elapsedMs = Date.now() - revokedAt;
+
+  await t.test('the disk is offline within one probe interval plus one second', (t) => {
+    // The poll of this test and the start of its CLI processes take part of a second themselves.
+    t.ok(elapsedMs < PROBE_INTERVAL_MS + 1000 + 800, `${String(elapsedMs)} ms`);
+    t.end();
+  });
+
+  await t.test('disk show gives reason, key version and request id of the refusal', async (t) => {
+    t.match(await stack.disk('db'), {
+      state: 'offline',
+      reason: 'key-disabled',
+      keyVersion: /^[0-9a-f]{32}$/,
+      vaultRequestId: /^\S+$/,
+      since: /^\d{4}-\d\d-\d\dT/,
+    });
+  });
+
+  await t.test('every client was told: fio ends with ESHUTDOWN', async (t) => {
+    const { status, output } = await load.done;
+    t.not(status, 0);
+    t.match(output, /shutdown|Cannot send after transport endpoint/i);
+  });
+
+  await t.test('the export is hidden', async (t) => {
+    const listed = await run('nbdinfo', ['--list', `nbd+unix:///?socket=${stack.nbdSocket}`]);
+    t.notMatch(listed.stdout, '"db"');
+  });
+
+  await t.test('a new client is refused with the reason', async (t) => {
+    const refused = await run('nbdinfo', [stack.uri('db')]);
+    t.not(refused.status, 0);
+    t.match(refused.stderr, /key-disabled/);
+  });
+
+  await t.test('the receipt in the audit log has the key wiped before anything else', async (t) => {
+    const receipt = (await auditRecords(stack)).find((record) => /receipt/.test(record.kind));
+    t.ok(receipt, 'there is a receipt');
+    const text = JSON.stringify(receipt);
+    t.match(text, /keyWiped/);
+    t.match(text, /key-disabled/);
+  });
+
+  await t.test('the audit chain verifies', async (t) => {
+    const result = await stack.cli('audit', 'verify');
+    t.equal(result.status, 0, result.stderr);
+  });
+
+  await t.test('the metrics count the revocation', async (t) => {
+    const { metrics } = await stack.json<{ metrics: string }>('status');
+    const text = await (await fetch(metrics)).text();
+    t.match(text, /keyhold_revocations_total\{[^}]*reason="key-disabled"[^}]*\} 1/);
+  });
+
+  await t.test('enabled again, the disk heals within one interval', async (t) => {
+    await stack.ok('vault', 'enable', 'db-key');
+    const from = Date.now();
+    await eventually('online', async () => (await stack.disk('db')).state === 'online');
+    t.ok(Date.now() - from < PROBE_INTERVAL_MS + 2500, `${String(Date.now() - from)} ms`);
+  });
+
+  await t.test('the data is intact', async (t) => {
+    const result = await run('fio', verifiedRegion(stack.uri('db'), 'verify'));
+    t.equal(result.status, 0, result.stdout + result.stderr);
+  });
+
+  await t.test('set check finds a denial at once', async (t) => {
+    await stack.ok('vault', 'disable', 'db-key');
+    await stack.cli('set', 'check', 'db-set');
+    t.match(await stack.disk('db'), { state: 'offline', reason: 'key-disabled' });
+    await stack.ok('vault', 'enable', 'db-key');
+    await stack.cli('set', 'check', 'db-set');
+    await eventually('online', async () => (await stack.disk('db')).state === 'online');
+  });
+
+  await t.test('a deleted key gives key-deleted, a recovered one heals', async (t) => {
+    await stack.ok('vault', 'delete', 'db-key');
+    await stack.cli('set', 'check', 'db-set');
+    t.match(await stack.disk('db'), { state: 'offline', reason: 'key-deleted' });
+    await stack.ok('vault', 'recover', 'db-key');
+    await eventually('online', async () => (await stack.disk('db')).state === 'online');
+  });
+
+  await t.test('permission taken away gives access-denied after its confirmation', async (t) => {
+    await stack.ok('vault', 'deny');
+    await eventually('offline', async () => (await stack.disk('db')).state === 'offline', 30_000);
+    t.match(await stack.disk('db'), { reason: 'access-denied' });
+    await stack.ok('vault', 'allow');
+    await eventually('online', async () => (await stack.disk('db')).state === 'online', 30_000);
+  });
+});
+
+void test('revocation in restart mode', async (t) => {
+  const stack = await Stack.start();
+  t.teardown(() => stack.stop());
+  const setArgs = ['--probe-interval', '1s', '--lease', '60s', '--on-revoke', 'restart'];
+  await stack.createDisk({ name: 'ultra', setArgs });
+  await runOk('qemu-io', ['-f', 'raw', stack.uri('ultra'), '-c', 'write -P 0x77 0 1M', '-c', 'flush']);
+  await stack.ok('vault', 'disable', 'ultra-key');
+  await eventually('revoked', async () => (await stack.disk('ultra')).revoked);
+
+  await t.test('the disk serves on', async (t) => {
+    t.equal((await stack.disk('ultra')).state, 'online');
+    const read = await run('qemu-io', ['-f', 'raw', stack.uri('ultra'), '-c', 'read -P 0x77 0 1M']);
+    t.notMatch(read.stdout + read.stderr, /failed|error/i);
+  });
+
+  await t.test('after disk restart it is refused', async (t) => {
+    const restarted = await stack.cli('disk', 'restart', 'ultra');
+    t.not(restarted.status, 0);
+    t.match(await stack.disk('ultra'), { state: 'offline', reason: 'key-disabled' });
+  });
+
+  await t.test('enabled again it comes back', async (t) => {
+    await stack.ok('vault', 'enable', 'ultra-key');
+    await eventually('online', async () => (await stack.disk('ultra')).state === 'online');
+    t.equal((await stack.disk('ultra')).revoked, false);
+  });
+
+  await t.test('after a restart of the daemon it is refused while the key is disabled', async (t) => {
+    await stack.ok('vault', 'disable', 'ultra-key');
+    await eventually('revoked', async () => (await stack.disk('ultra')).revoked);
+    await stack.stopDev();
+    await stack.startDev();
+    await eventually('refused', async () => (await stack.disk('ultra')).reason === 'key-disabled');
+    await stack.ok('vault', 'enable', 'ultra-key');
+    await eventually('online', async () => (await stack.disk('ultra')).state === 'online');
+    await runOk('qemu-io', ['-f', 'raw', stack.uri('ultra'), '-c', 'read -P 0x77 0 1M']);
+  });
+});
+
+void test('a vault that falls silent', async (t) => {
+  const stack = await Stack.start();
+  t.teardown(() => stack.stop());
+  const setArgs = ['--probe-interval', '1s', '--lease', '8s', '--suspend-timeout', '60s'];
+  await stack.createDisk({ name: 'quiet', setArgs });
+
+  await t.test('the disk serves on while the lease runs, then is suspended', async (t) => {
+    await stack.ok('vault', 'trouble', 'hang');
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    t.equal((await stack.disk('quiet')).state, 'online');
+    await eventually('suspended', async () => (await stack.disk('quiet')).state === 'suspended');
+  });
+
+  await t.test('a request waits and is then served without an error', async (t) => {
+    const request = run('qemu-io', [
+      ...['-f', 'raw', stack.uri('quiet')],
+      ...['-c', 'write -P 0x11 0 64k', '-c', 'read -P 0x11 0 64k'],
+    ]);
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await stack.ok('vault', 'trouble', 'none');
+    const { status, stdout, stderr } = await request;
+    t.equal(status, 0, stderr);
+    t.notMatch(stdout + stderr, /failed|error/i);
+  });
+
+  await t.test('it is online again', async (t) => {
+    t.equal((await stack.disk('quiet')).state, 'online');
+  });
+});
