@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
 #include "core/base/result.h"
 #include "core/disk/lease.h"
@@ -16,12 +17,16 @@ namespace keyhold {
 ///   EMPTY ──Install──▶ PRESENT ──Wipe──▶ EMPTY
 ///
 /// A shard enters around each cipher call and leaves right after it. `Wipe` first makes every new
-/// entry fail, then waits for those inside (microseconds: a cipher call, never I/O), then zeroes the
-/// key. When it returns no thread holds or can obtain the key. Entering costs two uncontended atomic
-/// operations on a per-shard cache line.
+/// entry fail, then waits for those inside (microseconds: a cipher call, never I/O), then zeroes
+/// the key. When it returns no thread holds or can obtain the key. Entering costs two uncontended
+/// atomic operations on a per-shard cache line.
+///
+/// The handshake is Dekker's: the entrant marks its slot and then loads the cipher; the wiper
+/// clears the cipher and then loads the slots. All four are sequentially consistent, so at least
+/// one of the two sees the other: either the entrant finds no cipher, or the wiper waits for it.
 class KeyGuard {
  public:
-  static constexpr uint32_t kShardsMax = 64;  // reason: one cache line per shard, far above any host we serve
+  static constexpr uint32_t kShardsMax = 64;  // a cache line each; far above any host we serve
 
   /// `lease` may be null: then only Wipe ends the key (restart mode).
   explicit KeyGuard(std::shared_ptr<const Lease> lease);
@@ -33,12 +38,14 @@ class KeyGuard {
   Status Install(std::unique_ptr<xts::Cipher> cipher);
 
   /// Wipes the key; returns the time at which it was gone (CLOCK_BOOTTIME ns). Idempotent: a second
-  /// call returns the time of the first wipe. May be called from any thread except inside Enter/Leave.
+  /// call returns the time of the first wipe, and not before that wipe is done. May be called from
+  /// any thread except inside Enter/Leave.
   int64_t Wipe();
 
   bool present() const;
 
-  /// The scope of one cipher call. Falsy when there is no key or the lease has ended at `now_ns`.
+  /// The scope of one cipher call; each shard has at most one at a time. Falsy when there is no key
+  /// or the lease has ended at `now_ns`.
   class Entry {
    public:
     Entry(Entry&& other) noexcept;
@@ -62,7 +69,8 @@ class KeyGuard {
   };
   std::shared_ptr<const Lease> lease_;
   std::atomic<xts::Cipher*> cipher_{nullptr};
-  std::atomic<int64_t> wiped_at_ns_{0};
+  std::mutex control_;       // orders Install and Wipe; Enter never takes it
+  int64_t wiped_at_ns_ = 0;  // 0 while a key is present and before the first wipe
   Slot slots_[kShardsMax];
 };
 

@@ -6,12 +6,16 @@
 #include <span>
 
 #include "core/base/result.h"
+#include "core/secret/secret_arena.h"
+#include "core/secret/secret_pages.h"
 
 namespace keyhold {
 
-/// The only owner of plaintext key bytes. Move-only; its pages are memfd_secret where the kernel has
-/// it, else mmap + mlock + MADV_DONTDUMP + MADV_WIPEONFORK; a guard page stands on either side; wiped
-/// with explicit_bzero before it is unmapped. There is no copy, no print and no conversion to a string.
+/// The only owner of plaintext key bytes. Move-only; its pages are memfd_secret where the kernel
+/// has it, else mmap + mlock + MADV_DONTDUMP + MADV_WIPEONFORK; guard pages stand on either side of
+/// each mapping (small buffers share mappings, see SecretArena); wiped with explicit_bzero when
+/// given back. The kernel cannot pin memfd_secret pages: never hand them to io_uring or O_DIRECT.
+/// There is no copy, no print and no conversion to a string.
 class SecretBuffer {
  public:
   /// Allocates `size_bytes` (1 … 1 MiB) zeroed bytes, aligned to 64. kNoMemory names the limit that
@@ -34,10 +38,12 @@ class SecretBuffer {
   void Wipe();
 
  private:
+  void Swap(SecretBuffer& other) noexcept;
+
   uint8_t* data_ = nullptr;
   size_t size_bytes_ = 0;
-  uint8_t* mapping_ = nullptr;
-  size_t mapping_bytes_ = 0;
+  secret::SecretArena::Block* block_ = nullptr;  // owns the slot of a small buffer
+  secret::SecretPages pages_;                    // the mapping of a large one
 };
 
 /// Compares in a time that depends on the length alone. Unequal lengths are unequal.

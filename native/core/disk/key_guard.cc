@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/disk/key_guard.h"
+
+#include <sched.h>
+
+#include <cstdlib>
+#include <utility>
+
+namespace keyhold {
+namespace {
+
+constexpr int kSpinsBeforeYield =
+    128;  // about a microsecond; longer means that the leaver was preempted
+
+}  // namespace
+
+KeyGuard::KeyGuard(std::shared_ptr<const Lease> lease) : lease_(std::move(lease)) {}
+
+KeyGuard::~KeyGuard() { Wipe(); }
+
+Status KeyGuard::Install(std::unique_ptr<xts::Cipher> cipher) {
+  if (cipher == nullptr) {
+    return Error{ErrorCode::kInvalidArgument, 0, "install key: no cipher was given"};
+  }
+  const std::lock_guard lock(control_);
+  if (cipher_.load(std::memory_order_relaxed) != nullptr) {
+    return Error{ErrorCode::kState, 0, "install key: a key is present already"};
+  }
+  wiped_at_ns_ = 0;
+  cipher_.store(cipher.release(), std::memory_order_seq_cst);
+  return Ok();
+}
+
+int64_t KeyGuard::Wipe() {
+  const std::lock_guard lock(control_);
+  const std::unique_ptr<xts::Cipher> cipher(cipher_.exchange(nullptr, std::memory_order_seq_cst));
+  if (cipher != nullptr) {
+    for (const Slot& slot : slots_) {
+      for (int spins = 0; slot.inside.load(std::memory_order_seq_cst) != 0; ++spins) {
+        if (spins >= kSpinsBeforeYield) sched_yield();
+      }
+    }
+    cipher->Wipe();
+  }
+  if (wiped_at_ns_ == 0) wiped_at_ns_ = BootTimeNs();
+  return wiped_at_ns_;
+}
+
+bool KeyGuard::present() const { return cipher_.load(std::memory_order_acquire) != nullptr; }
+
+KeyGuard::Entry KeyGuard::Enter(uint32_t shard, int64_t now_ns) {
+  if (shard >= kShardsMax) std::abort();
+  std::atomic<uint32_t>& inside = slots_[shard].inside;
+  // A second entry would be marked as left when the first leaves, and the key wiped under it.
+  if (inside.load(std::memory_order_relaxed) != 0) std::abort();
+  inside.store(1, std::memory_order_seq_cst);
+  const xts::Cipher* cipher = cipher_.load(std::memory_order_seq_cst);
+  if (cipher == nullptr || (lease_ != nullptr && !lease_->Holds(now_ns))) {
+    inside.store(0, std::memory_order_release);
+    return Entry(nullptr, shard, nullptr);
+  }
+  return Entry(this, shard, cipher);
+}
+
+KeyGuard::Entry::Entry(KeyGuard* guard, uint32_t shard, const xts::Cipher* cipher)
+    : guard_(guard), shard_(shard), cipher_(cipher) {}
+
+KeyGuard::Entry::Entry(Entry&& other) noexcept
+    : guard_(std::exchange(other.guard_, nullptr)),
+      shard_(other.shard_),
+      cipher_(std::exchange(other.cipher_, nullptr)) {}
+
+KeyGuard::Entry::~Entry() {
+  // Release: what the cipher call read of the key happens before the wiper zeroes it.
+  if (guard_ != nullptr) guard_->slots_[shard_].inside.store(0, std::memory_order_release);
+}
+
+}  // namespace keyhold
