@@ -58,7 +58,7 @@ const durationMs = z.int().min(1).max(DURATION_MS_MAX);
 const seconds = z.number().min(0);
 const count = z.int().min(0);
 const time = z.iso.datetime();
-const sectorSizeBytes = z.union([z.literal(512), z.literal(4096)]);
+const sectorSizeBytes = z.literal([512, 4096]);
 
 export const diskViewSchema = z
   .object({

@@ -147,8 +147,9 @@ async function callWithoutAnswer(link: Link, what: Call): Promise<void> {
 
 /** One request; the text of a 2xx answer, or the error that the daemon sent. */
 async function exchange(link: Link, what: Call): Promise<string> {
-  const answer = await send(link, what, AbortSignal.timeout(link.timeoutMs));
-  const text = await readAll(link, answer);
+  const signal = AbortSignal.timeout(link.timeoutMs);
+  const answer = await send(link, what, signal);
+  const text = await readAll(link, answer, signal);
   throwIfError(link, what, answer, text);
   return text;
 }
@@ -176,7 +177,7 @@ function send(link: Link, what: Call, signal?: AbortSignal): Promise<IncomingMes
   });
 }
 
-async function readAll(link: Link, answer: IncomingMessage): Promise<string> {
+async function readAll(link: Link, answer: IncomingMessage, signal?: AbortSignal): Promise<string> {
   const chunks: Buffer[] = [];
   let lengthBytes = 0;
   try {
@@ -188,7 +189,7 @@ async function readAll(link: Link, answer: IncomingMessage): Promise<string> {
       chunks.push(chunk);
     }
   } catch (error) {
-    throw connectionError(link, error);
+    throw connectionError(link, error, signal);
   }
   return Buffer.concat(chunks).toString('utf8');
 }

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+import type {
+  AdminEvent,
+  AdminServices,
+  CheckResult,
+  DiskView,
+  SetView,
+  Status,
+} from '../../src/admin/api.js';
+
+export const DISK: DiskView = {
+  name: 'd1',
+  uuid: '6f1d3a52-5a3c-4d5e-9a55-0c6a7f8e9b01',
+  state: 'offline',
+  reason: 'key-disabled',
+  revoked: false,
+  since: '2026-01-01T00:00:00.000Z',
+  sizeBytes: 2 ** 30,
+  sectorSizeBytes: 512,
+  store: '/var/lib/keyhold/stores/d1',
+  set: 's1',
+  keyVersion: 'abc',
+  vaultRequestId: 'r-1',
+  clients: 0,
+  leaseSecondsLeft: null,
+  readOnly: false,
+  dmCrypt: false,
+  attached: true,
+  message: 'KeyDisabled',
+};
+
+export const SET: SetView = {
+  name: 's1',
+  id: '0d7d6a2e-0000-4000-8000-000000000001',
+  mode: 'immediate',
+  keys: [
+    {
+      id: 'https://v.vault.azure.net/keys/k/abc',
+      version: 'abc',
+      verdict: 'DENIED',
+      since: '2026-01-01T00:00:00.000Z',
+      error: { code: 'KeyDisabled', message: 'disabled', requestId: 'r-1' },
+    },
+  ],
+  leaseSecondsLeft: 12.5,
+  disks: ['d1'],
+  access: 'denied',
+  alarm: false,
+  identity: 'prod',
+  probeIntervalSeconds: 10,
+  leaseSeconds: 900,
+  suspendTimeoutSeconds: 300,
+};
+
+export const CHECK: CheckResult = {
+  set: 's1',
+  verdict: 'DENIED',
+  access: 'denied',
+  alarm: false,
+  keys: SET.keys,
+  leaseSecondsLeft: null,
+};
+
+export const STATUS: Status = {
+  version: '0.1.0',
+  pid: 42,
+  startedAt: '2026-01-01T00:00:00.000Z',
+  uptimeSeconds: 3.5,
+  shards: [{ index: 0, alive: true, restarts: 0 }],
+  xtsKernel: 'evp',
+  nbd: ['unix:/run/keyhold/nbd.sock'],
+  metrics: 'http://127.0.0.1:9754/metrics',
+  adminSocket: '/run/keyhold/admin.sock',
+  sets: { total: 1, unknown: 0, granted: 0, denied: 1, lapsed: 0 },
+  disks: { total: 1, online: 0, offline: 1, suspended: 0, revoked: 0 },
+  connections: 0,
+  alarms: [],
+};
+
+export interface FakeServices extends AdminServices {
+  /** `method(arguments as JSON)`, in order. */
+  readonly calls: string[];
+  readonly listeners: Set<(event: AdminEvent) => void>;
+  /** When set, every call but subscribe fails with it. */
+  failure: unknown;
+}
+
+/** Services that record what they are asked and answer with the constants above. */
+export function createFakeServices(): FakeServices {
+  const calls: string[] = [];
+  const listeners = new Set<(event: AdminEvent) => void>();
+  const answer = async <T>(value: T, method: string, ...given: unknown[]): Promise<T> => {
+    await Promise.resolve();
+    calls.push(`${method}(${given.map((one) => JSON.stringify(one)).join(',')})`);
+    if (services.failure !== undefined) throw services.failure as Error;
+    return value;
+  };
+  const services: FakeServices = {
+    calls,
+    listeners,
+    failure: undefined,
+    status: () => answer(STATUS, 'status'),
+    listSets: () => answer([SET], 'listSets'),
+    showSet: (name) => answer(SET, 'showSet', name),
+    createSet: (request) => answer(SET, 'createSet', request),
+    checkSet: (name) => answer(CHECK, 'checkSet', name),
+    deleteSet: (name) => answer(undefined, 'deleteSet', name),
+    listDisks: () => answer([DISK], 'listDisks'),
+    showDisk: (name) => answer(DISK, 'showDisk', name),
+    createDisk: (request) => answer(DISK, 'createDisk', request),
+    attachDisk: (name, caller) => answer(DISK, 'attachDisk', name, caller.uid),
+    detachDisk: (name) => answer(DISK, 'detachDisk', name),
+    restartDisk: (name) => answer(DISK, 'restartDisk', name),
+    deleteDisk: (name, options) => answer(undefined, 'deleteDisk', name, options),
+    verifyAudit: () =>
+      answer(
+        { path: '/a', records: 3, ok: true, lastHash: '0'.repeat(64), firstBad: null },
+        'verifyAudit',
+      ),
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+  };
+  return services;
+}
