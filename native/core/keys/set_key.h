@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -10,29 +9,16 @@
 
 #include "core/base/result.h"
 #include "core/disk/lease.h"
+#include "core/keys/dek.h"
 #include "core/secret/secret_buffer.h"
-#include "core/xts/cipher.h"
 
 namespace keyhold {
 
 inline constexpr size_t kSetKeyBytes = 32;
 
-/// A DEK under AES-256-GCM with the set key.
-struct SealedDek {
-  std::array<uint8_t, 12> nonce;
-  std::array<uint8_t, xts::kDekBytes> ciphertext;
-  std::array<uint8_t, 16> tag;
-};
-
-/// The LUKS2 digest of a DEK: PBKDF2-HMAC-SHA256 (reference/luks2.md).
-struct DekDigest {
-  std::array<uint8_t, 32> salt;
-  uint32_t iterations;
-  std::array<uint8_t, 32> digest;
-};
-
 /// A set key in secret memory. Thread-safe. Wiped by `Wipe`, by the destructor, and by
-/// `WipeIfLeaseEnded` (which the data plane's timer calls, so that a hung control plane cannot keep it).
+/// `WipeIfLeaseEnded` (which the data plane's timer calls, so that a hung control plane cannot keep
+/// it). Every use of a key that was wiped, or whose lease has ended, is kKeyWiped.
 class SetKey {
  public:
   static Result<std::shared_ptr<SetKey>> Generate();
@@ -53,8 +39,8 @@ class SetKey {
   };
   Result<NewDek> CreateDek(std::span<const uint8_t> aad) const;
 
-  /// Opens a sealed DEK into secret memory and checks it against `digest`: kUnseal when the seal does
-  /// not verify, kDigest when the DEK is another one.
+  /// Opens a sealed DEK into secret memory and checks it against `digest`: kUnseal when the seal
+  /// does not verify, kDigest when the DEK is another one.
   Result<SecretBuffer> OpenDek(const SealedDek& sealed, std::span<const uint8_t> aad,
                                const DekDigest& digest) const;
 
@@ -67,7 +53,11 @@ class SetKey {
   bool wiped() const;
 
  private:
-  SetKey() = default;
+  explicit SetKey(SecretBuffer key);
+  /// kKeyWiped unless the key may be used now. The caller holds mutex_.
+  Status Usable(const char* operation) const;
+  void WipeLocked();
+
   mutable std::mutex mutex_;  // guards every member below
   SecretBuffer key_;
   bool wiped_ = false;
