@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+import { lstat, mkdir, readdir, readFile, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { z } from 'zod';
+import { syncDirectory, unlinkDurable, writeFileAtomic } from './atomic-file.js';
+import { messageOf } from './errors.js';
+import { NAME_PATTERN } from './names.js';
+import { describeIssues, formatIssues } from './schema-issues.js';
+
+/** A record is a page of JSON; a file above this is none. */
+const RECORD_BYTES_MAX = 256 * 1024;
+
+/** A record file that cannot be used. Its name stays taken; everything else goes on without it. */
+export interface BrokenRecord {
+  readonly name: string;
+  readonly path: string;
+  readonly message: string;
+}
+
+/**
+ * One JSON file for each record, `NAME.json` in one directory, schema-checked on reading and written
+ * all-or-nothing. At most one write per name at a time is the caller's business.
+ */
+export class RecordStore<T extends { readonly name: string }> {
+  readonly #directory: string;
+  readonly #schema: z.ZodType<T>;
+  readonly #uniqueId: (record: T) => string;
+
+  constructor(options: {
+    directory: string;
+    schema: z.ZodType<T>;
+    /** What no two records may share besides the name; the second one is broken. */
+    uniqueId: (record: T) => string;
+  }) {
+    this.#directory = options.directory;
+    this.#schema = options.schema;
+    this.#uniqueId = options.uniqueId;
+  }
+
+  pathOf(name: string): string {
+    return join(this.#directory, `${name}.json`);
+  }
+
+  /** Reads every record, in order of their names. Creates the directory when it is missing. */
+  async load(): Promise<{ records: T[]; broken: BrokenRecord[] }> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const records: T[] = [];
+    const broken: BrokenRecord[] = [];
+    const nameById = new Map<string, string>();
+    for (const file of (await readdir(this.#directory)).sort()) {
+      if (file.endsWith('.json.tmp')) await unlink(join(this.#directory, file));
+      if (!file.endsWith('.json')) continue;
+      const name = file.slice(0, -'.json'.length);
+      const path = join(this.#directory, file);
+      try {
+        const record = await this.#read(path, name);
+        const id = this.#uniqueId(record);
+        const other = nameById.get(id);
+        if (other !== undefined) throw new Error(`id ${id} is also that of ${other}`);
+        nameById.set(id, name);
+        records.push(record);
+      } catch (error) {
+        broken.push({ name, path, message: messageOf(error) });
+      }
+    }
+    return { records, broken };
+  }
+
+  /** If the call fails the old record, if any, is untouched. */
+  async save(record: T): Promise<void> {
+    const text = `${JSON.stringify(record, null, 2)}\n`;
+    await writeFileAtomic(this.pathOf(record.name), text, { mode: 0o600 });
+  }
+
+  /** Removing a record that is gone already is no error. */
+  async remove(name: string): Promise<void> {
+    try {
+      await unlinkDurable(this.pathOf(name));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      await syncDirectory(this.#directory);
+    }
+  }
+
+  async #read(path: string, name: string): Promise<T> {
+    if (!NAME_PATTERN.test(name)) throw new Error('the file name is not a valid name');
+    const { size } = await lstat(path);
+    if (size > RECORD_BYTES_MAX) {
+      throw new Error(`${size} bytes, expected at most ${RECORD_BYTES_MAX}`);
+    }
+    const value: unknown = JSON.parse(await readFile(path, 'utf8'));
+    const parsed = this.#schema.safeParse(value);
+    if (!parsed.success) {
+      throw new Error(formatIssues(describeIssues(this.#schema, value, parsed.error.issues)));
+    }
+    if (parsed.data.name !== name) {
+      throw new Error(`name: expected ${name} as the file is called, got ${parsed.data.name}`);
+    }
+    return parsed.data;
+  }
+}
