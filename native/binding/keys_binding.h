@@ -10,7 +10,7 @@
 
 namespace keyhold::binding {
 
-/// Adds the exports that concern keys, leases and the process to `exports`.
+/// Adds the exports that concern keys and leases to `exports`.
 void RegisterKeys(Napi::Env env, Napi::Object exports);
 
 /// The native object behind a NativeSetKey or NativeLease. Anything else gives null and leaves a

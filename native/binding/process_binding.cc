@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "binding/process_binding.h"
+
+#include <openssl/crypto.h>
+
+#include "binding/convert.h"
+#include "core/base/process.h"
+#include "core/disk/lease.h"
+#include "core/xts/cipher.h"
+
+namespace keyhold::binding {
+namespace {
+
+Napi::Value BootTimeMs(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(BootTimeNs()) / 1e6);
+}
+
+Napi::Value OpensslVersion(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), OpenSSL_version(OPENSSL_VERSION_STRING));
+}
+
+Napi::Value XtsKernels(const Napi::CallbackInfo& info) {
+  Napi::Array names = Napi::Array::New(info.Env());
+  for (const std::string_view name : xts::AvailableKernels()) {
+    names.Set(names.Length(), Napi::String::New(info.Env(), name.data(), name.size()));
+  }
+  return names;
+}
+
+Napi::Value PeerCredentialsOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  int32_t fd = -1;
+  if (!ReadArgument(info, 0, "fd", &fd)) return env.Undefined();
+  const auto credentials = ReadPeerCredentials(fd);
+  if (!credentials) {
+    Throw(env, credentials.error());
+    return env.Undefined();
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("uid", Napi::Number::New(env, credentials.value().uid));
+  result.Set("gid", Napi::Number::New(env, credentials.value().gid));
+  result.Set("pid", Napi::Number::New(env, credentials.value().pid));
+  return result;
+}
+
+Napi::Value ForbidCoreDumpsOf(const Napi::CallbackInfo& info) {
+  const Status done = ForbidCoreDumps();
+  if (!done) Throw(info.Env(), done.error());
+  return info.Env().Undefined();
+}
+
+Napi::Value CreatePipeOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto pipe = CreatePipe();
+  if (!pipe) {
+    Throw(env, pipe.error());
+    return env.Undefined();
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("readFd", Napi::Number::New(env, pipe.value().read_fd));
+  result.Set("writeFd", Napi::Number::New(env, pipe.value().write_fd));
+  return result;
+}
+
+Napi::Value CloseFdOf(const Napi::CallbackInfo& info) {
+  int32_t fd = -1;
+  if (!ReadArgument(info, 0, "fd", &fd)) return info.Env().Undefined();
+  const Status done = CloseFd(fd);
+  if (!done) Throw(info.Env(), done.error());
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void RegisterProcess(Napi::Env env, Napi::Object exports) {
+  exports.Set("bootTimeMs", Napi::Function::New<BootTimeMs>(env, "bootTimeMs"));
+  exports.Set("opensslVersion", Napi::Function::New<OpensslVersion>(env, "opensslVersion"));
+  exports.Set("xtsKernels", Napi::Function::New<XtsKernels>(env, "xtsKernels"));
+  exports.Set("peerCredentials", Napi::Function::New<PeerCredentialsOf>(env, "peerCredentials"));
+  exports.Set("forbidCoreDumps", Napi::Function::New<ForbidCoreDumpsOf>(env, "forbidCoreDumps"));
+  exports.Set("createPipe", Napi::Function::New<CreatePipeOf>(env, "createPipe"));
+  exports.Set("closeFd", Napi::Function::New<CloseFdOf>(env, "closeFd"));
+}
+
+}  // namespace keyhold::binding
