@@ -25,10 +25,7 @@ export class DataPlaneDisk implements PlaneDisk {
     this.#onClosed = options.onClosed;
   }
 
-  unlock(
-    key: SetKeyHandle,
-    dek: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest },
-  ): void {
+  unlock(key: SetKeyHandle, dek: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest }): void {
     callNative(`unlocking disk ${this.#name}`, () =>
       this.native.unlock(nativeSetKey(key), dek.sealed, dek.aad, dek.digest),
     );

@@ -182,7 +182,10 @@ export class DataPlane implements DiskPlane {
           ?.onEvent({ kind: 'store-error', operation: event.operation, errno: event.errno });
         break;
       case 'shard-died':
-        this.#logger.error({ shard: event.index, cause: event.message }, 'shard reported its death');
+        this.#logger.error(
+          { shard: event.index, cause: event.message },
+          'shard reported its death',
+        );
         break;
     }
   }

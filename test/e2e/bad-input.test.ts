@@ -120,7 +120,12 @@ void test('bad input is refused and changes nothing', async (t) => {
       status: 9,
       says: [/huge/, /EFBIG|ENOSPC|space/],
     },
-    { claim: 'a size that is none', args: [...disk, 'odd', ...of, 'lots'], status: 2, says: [/lots/] },
+    {
+      claim: 'a size that is none',
+      args: [...disk, 'odd', ...of, 'lots'],
+      status: 2,
+      says: [/lots/],
+    },
     { claim: 'an unknown command', args: ['disk', 'explode'], status: 2, says: [/explode/] },
     { claim: 'an unknown disk', args: ['disk', 'show', 'nobody'], status: 3, says: [/nobody/] },
     {
@@ -133,13 +138,19 @@ void test('bad input is refused and changes nothing', async (t) => {
 
   for (const { claim, args, status, says } of refusals) {
     await t.test(claim, async (t) => {
-      const before = [await stack.ok('set', 'list', '--json'), await stack.ok('disk', 'list', '--json')];
+      const before = [
+        await stack.ok('set', 'list', '--json'),
+        await stack.ok('disk', 'list', '--json'),
+      ];
       const result = await stack.cli(...args);
       if (status === 1) t.not(result.status, 0);
       else t.equal(result.status, status, result.stderr);
       for (const pattern of says) t.match(result.stderr, pattern);
       const names = (text: string): string[] => text.match(/"name":\s*"[^"]*"/g) ?? [];
-      const after = [await stack.ok('set', 'list', '--json'), await stack.ok('disk', 'list', '--json')];
+      const after = [
+        await stack.ok('set', 'list', '--json'),
+        await stack.ok('disk', 'list', '--json'),
+      ];
       t.strictSame(after.map(names), before.map(names));
     });
   }
@@ -156,7 +167,10 @@ void test('bad input is refused and changes nothing', async (t) => {
 
   await t.test('a full file system: an error that names it, and no disk', async (t) => {
     const dir = join(stack.dir, 'full');
-    const mounted = await run('sh', ['-c', `mkdir ${dir} && mount -t tmpfs -o size=16k tmpfs ${dir}`]);
+    const mounted = await run('sh', [
+      '-c',
+      `mkdir ${dir} && mount -t tmpfs -o size=16k tmpfs ${dir}`,
+    ]);
     t.equal(mounted.status, 0, mounted.stderr);
     t.teardown(() => run('umount', [dir]));
     const store = join(dir, 'x.img');

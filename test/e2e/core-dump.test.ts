@@ -41,7 +41,10 @@ async function needlesOf(stack: Stack, disk: string): Promise<Needle[]> {
 }
 
 void test('the key expansion of this test is that of FIPS 197, appendix A.3', (t) => {
-  const key = Buffer.from('603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4', 'hex');
+  const key = Buffer.from(
+    '603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4',
+    'hex',
+  );
   t.equal(expandAes256(key)[14]?.toString('hex'), 'fe4890d1e6188d0b046df344706c631e');
   t.end();
 });

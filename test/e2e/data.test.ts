@@ -63,7 +63,9 @@ void test('an encrypted disk under the real clients', async (t) => {
       for (const offset of [0, 4096, 33 * MIB + 8192, 64 * MIB - 4096]) {
         const ciphertext = await oracle.ciphertext(offset, 4096);
         t.notOk(ciphertext.equals(plaintext.subarray(offset, offset + 4096)));
-        t.ok((await oracle.decrypt(offset, 4096)).equals(plaintext.subarray(offset, offset + 4096)));
+        t.ok(
+          (await oracle.decrypt(offset, 4096)).equals(plaintext.subarray(offset, offset + 4096)),
+        );
       }
     });
 
@@ -99,7 +101,13 @@ void test('an encrypted disk under the real clients', async (t) => {
         '--ioengine=nbd',
         `--uri=${stack.uri(name)}`,
         ...['--rw=randwrite', '--bsrange=512-64k', '--bs_unaligned=0', '--iodepth=16'],
-        ...['--numjobs=4', '--size=16M', '--offset_increment=16M', '--verify=crc32c', '--do_verify=1'],
+        ...[
+          '--numjobs=4',
+          '--size=16M',
+          '--offset_increment=16M',
+          '--verify=crc32c',
+          '--do_verify=1',
+        ],
         ...['--randseed=7', '--group_reporting'],
       ]);
       t.equal(result.status, 0, result.stdout + result.stderr);

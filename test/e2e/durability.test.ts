@@ -52,7 +52,7 @@ void test('what survives', async (t) => {
     await stack.ok('disk', 'attach', 'kept');
   });
 
-  await t.test('a header with one damaged copy is repaired from the other', async (t) => {
+  await t.test('a header with one damaged copy is repaired from the other', async () => {
     await stack.ok('disk', 'detach', 'kept');
     const { store } = await stack.disk('kept');
     const file = await open(store, 'r+');

@@ -22,7 +22,9 @@ function verifiedRegion(uri: string, phase: 'write' | 'verify'): string[] {
     '--verify=crc32c',
     '--randseed=11',
   ];
-  return phase === 'write' ? [...common, '--do_verify=0', '--end_fsync=1'] : [...common, '--verify_only'];
+  return phase === 'write'
+    ? [...common, '--do_verify=0', '--end_fsync=1']
+    : [...common, '--verify_only'];
 }
 
 /** fio with four connections on the rest of the disk, until it is refused. */
@@ -177,7 +179,15 @@ void test('revocation in restart mode', async (t) => {
   t.teardown(() => stack.stop());
   const setArgs = ['--probe-interval', '1s', '--lease', '60s', '--on-revoke', 'restart'];
   await stack.createDisk({ name: 'ultra', setArgs });
-  await runOk('qemu-io', ['-f', 'raw', stack.uri('ultra'), '-c', 'write -P 0x77 0 1M', '-c', 'flush']);
+  await runOk('qemu-io', [
+    '-f',
+    'raw',
+    stack.uri('ultra'),
+    '-c',
+    'write -P 0x77 0 1M',
+    '-c',
+    'flush',
+  ]);
   await stack.ok('vault', 'disable', 'ultra-key');
   await eventually('revoked', async () => (await stack.disk('ultra')).revoked);
 
@@ -199,16 +209,22 @@ void test('revocation in restart mode', async (t) => {
     t.equal((await stack.disk('ultra')).revoked, false);
   });
 
-  await t.test('after a restart of the daemon it is refused while the key is disabled', async (t) => {
-    await stack.ok('vault', 'disable', 'ultra-key');
-    await eventually('revoked', async () => (await stack.disk('ultra')).revoked);
-    await stack.stopDev();
-    await stack.startDev();
-    await eventually('refused', async () => (await stack.disk('ultra')).reason === 'key-disabled');
-    await stack.ok('vault', 'enable', 'ultra-key');
-    await eventually('online', async () => (await stack.disk('ultra')).state === 'online');
-    await runOk('qemu-io', ['-f', 'raw', stack.uri('ultra'), '-c', 'read -P 0x77 0 1M']);
-  });
+  await t.test(
+    'after a restart of the daemon it is refused while the key is disabled',
+    async () => {
+      await stack.ok('vault', 'disable', 'ultra-key');
+      await eventually('revoked', async () => (await stack.disk('ultra')).revoked);
+      await stack.stopDev();
+      await stack.startDev();
+      await eventually(
+        'refused',
+        async () => (await stack.disk('ultra')).reason === 'key-disabled',
+      );
+      await stack.ok('vault', 'enable', 'ultra-key');
+      await eventually('online', async () => (await stack.disk('ultra')).state === 'online');
+      await runOk('qemu-io', ['-f', 'raw', stack.uri('ultra'), '-c', 'read -P 0x77 0 1M']);
+    },
+  );
 });
 
 void test('a vault that falls silent', async (t) => {

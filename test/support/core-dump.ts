@@ -56,7 +56,8 @@ export async function searchFile(
     for (;;) {
       const { bytesRead } = await file.read(piece, 0, piece.length, offset);
       searchPiece(piece.subarray(0, bytesRead), mayBegin, beginnings, found);
-      if (bytesRead < piece.length) return { found: [...found].sort(), sizeBytes: offset + bytesRead };
+      if (bytesRead < piece.length)
+        return { found: [...found].sort(), sizeBytes: offset + bytesRead };
       offset += PIECE_BYTES;
     }
   } finally {
@@ -76,7 +77,10 @@ function searchPiece(
     if (mayBegin[beginning] === 0) continue;
     for (const needle of beginnings.get(beginning) ?? []) {
       const stop = at + needle.bytes.length;
-      if (stop <= piece.length && piece.compare(needle.bytes, 0, needle.bytes.length, at, stop) === 0) {
+      if (
+        stop <= piece.length &&
+        piece.compare(needle.bytes, 0, needle.bytes.length, at, stop) === 0
+      ) {
         found.add(needle.name);
       }
     }

@@ -121,7 +121,7 @@ export function expandAes256(key: Buffer): Buffer[] {
   for (let index = 0; index < 8; index += 1) words.push(key.subarray(index * 4, index * 4 + 4));
   let constant = 1;
   for (let index = 8; index < 60; index += 1) {
-    let word = Buffer.from(words[index - 1] ?? []);
+    let word: Buffer = Buffer.from(words[index - 1] ?? []);
     if (index % 8 === 0) {
       word = substitute(Buffer.from([word[1] ?? 0, word[2] ?? 0, word[3] ?? 0, word[0] ?? 0]));
       word[0] = (word[0] ?? 0) ^ constant;

@@ -138,7 +138,11 @@ export class Stack {
 
   /** The URL of a key of the embedded vault, without a version. */
   async keyUrl(name: string): Promise<string> {
-    const shown = await this.json<{ url?: string; kid?: string; id?: string }>('vault', 'show', name);
+    const shown = await this.json<{ url?: string; kid?: string; id?: string }>(
+      'vault',
+      'show',
+      name,
+    );
     const url = shown.url ?? shown.kid ?? shown.id ?? '';
     return url.replace(/(\/keys\/[^/]+)\/.*$/, '$1');
   }

@@ -73,7 +73,8 @@ void test('an area imports only areas before it', (t) => {
     for (const specifier of importsOf(path)) {
       const target = /^\.\.\/([a-z0-9]+)\//.exec(specifier)?.[1];
       if (target === undefined) continue;
-      if (AREA_ORDER.indexOf(target) > AREA_ORDER.indexOf(area)) wrong.push(`${path}: ${specifier}`);
+      if (AREA_ORDER.indexOf(target) > AREA_ORDER.indexOf(area))
+        wrong.push(`${path}: ${specifier}`);
     }
   }
   t.strictSame(wrong, []);
@@ -104,7 +105,9 @@ void test('the daemon side never imports the embedded vault', (t) => {
 void test('only the binding includes node-api headers', (t) => {
   const wrong = native
     .filter((path) => !path.startsWith('native/binding/'))
-    .filter((path) => linesOf(path).some((line) => /#include\s*[<"](napi|node_api|uv|v8)/.test(line)));
+    .filter((path) =>
+      linesOf(path).some((line) => /#include\s*[<"](napi|node_api|uv|v8)/.test(line)),
+    );
   t.strictSame(wrong, []);
   t.end();
 });
@@ -121,7 +124,7 @@ void test('lines are at most 100 columns', (t) => {
     linesOf(path).forEach((line, index) => {
       // A string that the formatter cannot break is left whole.
       const unbreakable = /['"`][^'"`]{60,}['"`]|https?:\/\//.test(line);
-      if ([...line].length > 100 && !unbreakable) wrong.push(`${path}:${String(index + 1)}`);
+      if (line.length > 100 && !unbreakable) wrong.push(`${path}:${String(index + 1)}`);
     });
   }
   t.strictSame(wrong, []);
