@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+import { defineErrors } from '../base/errors.js';
+
+export const codes = defineErrors({
+  ERR_AUDIT_OPEN: {
+    kind: 'unavailable',
+    summary: 'The audit log could not be opened.',
+    hint: 'check that the state directory exists and belongs to the daemon',
+  },
+  ERR_AUDIT_CORRUPT: {
+    kind: 'integrity',
+    summary: 'The last record of the audit log is corrupt or was tampered with.',
+    hint: 'keep the file as evidence, find out who wrote to it, then move it aside; a new log begins',
+  },
+  ERR_AUDIT_WRITE: {
+    kind: 'unavailable',
+    summary: 'A record could not be written to the audit log.',
+    hint: 'check the disk of the state directory',
+  },
+  ERR_AUDIT_NO_SPACE: {
+    kind: 'no-space',
+    summary: 'A record could not be written to the audit log: its file system is full.',
+    hint: 'make space on the file system of the state directory; the log goes on by itself',
+  },
+  ERR_AUDIT_QUEUE_FULL: {
+    kind: 'unavailable',
+    summary: 'Too many records wait to be written to the audit log.',
+    hint: 'the disk of the state directory is too slow or hangs',
+  },
+  ERR_AUDIT_RECORD: {
+    kind: 'invalid',
+    summary: 'A record does not fit the audit log: too long, or a field with a reserved name.',
+    hint: 'this is a mistake in keyhold; please report it',
+  },
+  ERR_AUDIT_CLOSED: {
+    kind: 'conflict',
+    summary: 'The audit log is closed.',
+    hint: 'the daemon is stopping',
+  },
+  ERR_AUDIT_READ: {
+    kind: 'unavailable',
+    summary: 'The audit log could not be read for verification.',
+    hint: 'check that the file exists and that you may read it',
+  },
+});
