@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+import { defineErrors } from '../base/errors.js';
+
+export const codes = defineErrors({
+  ERR_STATE_LOCKED: {
+    kind: 'conflict',
+    summary: 'Another daemon uses the state directory.',
+    hint: 'stop the other daemon, or give this one a state_dir of its own',
+  },
+  ERR_STATE_DIR: {
+    kind: 'unavailable',
+    summary: 'The state directory could not be set up.',
+    hint: 'check the path in state_dir, its owner and its permissions',
+  },
+  ERR_IDENTITY_UNKNOWN: {
+    kind: 'invalid',
+    summary: 'A set names an identity that the config does not have.',
+    hint: 'add [identity.NAME] to the config, or name one that is there with --identity',
+  },
+});
