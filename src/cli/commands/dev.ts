@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+import { fileURLToPath } from 'node:url';
+import { type Command, Option } from 'commander';
+import { type CliContext, notEmpty, print } from '../context.js';
+import { defaultDevDirectory } from '../paths.js';
+
+interface DevOptions {
+  readonly state?: string;
+  readonly demoDisk: boolean;
+  readonly json?: true;
+}
+
+export function addDevCommand(program: Command, context: CliContext): void {
+  program
+    .command('dev')
+    .description('run everything on this machine: embedded vault, daemon, a demo disk')
+    .addOption(
+      new Option(
+        '--state <dir>',
+        'keeps everything (else keyhold in the cache directory)',
+      ).argParser(notEmpty),
+    )
+    .addOption(new Option('--no-demo-disk', 'make no disk; key and set only'))
+    .addOption(new Option('--json', 'print what runs where as JSON on one line'))
+    .action(async (options: DevOptions) => {
+      const { devPaths } = await import('../dev/state-directory.js');
+      const paths = devPaths(options.state ?? defaultDevDirectory(context.io.env));
+      const { runDev } = await import('../dev/run-dev.js');
+      const { formatBanner, summarize } = await import('../dev/banner.js');
+      const main = fileURLToPath(new URL('../main.js', import.meta.url));
+      const self = (...args: string[]): { command: string; args: string[] } => ({
+        command: process.execPath,
+        args: [main, ...args, '--stop-on-stdin-end'],
+      });
+      context.exitCode = await runDev({
+        paths,
+        demoDisk: options.demoDisk,
+        vaultCommand: self('vault', 'serve', '--state', paths.vaultState),
+        daemonCommand: self('daemon', '--config', paths.config),
+        signals: process,
+        note: (line) => context.io.stderr.write(`keyhold: ${line}\n`),
+        onReady: ({ metrics }) => {
+          const summary = summarize(paths, { demoDisk: options.demoDisk, metrics });
+          const text =
+            options.json === true
+              ? `${JSON.stringify(summary)}\n`
+              : formatBanner(summary, context.io.env);
+          print(context, `${text}ready\n`);
+        },
+      });
+    });
+}

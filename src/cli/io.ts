@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+import { codeOf } from '../base/errors.js';
+
+/** A place to write text: a terminal, a file, a pipe, or a test's string. */
+export interface TextSink {
+  write(text: string): void;
+  /** Columns of the terminal; undefined when this is none. */
+  readonly columns: number | undefined;
+  readonly color: boolean;
+  /** Aborts when nobody reads any more (`keyhold … | head`). Later writes are dropped. */
+  readonly closed: AbortSignal;
+}
+
+/** What the CLI needs from the process around it; tests hand in their own. */
+export interface CliIo {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdout: TextSink;
+  readonly stderr: TextSink;
+  nowMs(): number;
+}
+
+export function createProcessIo(): CliIo {
+  return {
+    env: process.env,
+    stdout: sinkOf(process.stdout, process.env),
+    stderr: sinkOf(process.stderr, process.env),
+    nowMs: () => Date.now(),
+  };
+}
+
+function sinkOf(stream: NodeJS.WriteStream, env: NodeJS.ProcessEnv): TextSink {
+  const broken = new AbortController();
+  stream.on('error', (error) => {
+    // A reader that went away is no failure of ours; anything else (EIO, ENOSPC) is.
+    if (codeOf(error) !== 'EPIPE') throw error;
+    broken.abort();
+  });
+  return {
+    write(text) {
+      if (!broken.signal.aborted) stream.write(text);
+    },
+    get columns() {
+      return stream.isTTY ? stream.columns : undefined;
+    },
+    // https://no-color.org: any value that is not empty.
+    color: stream.isTTY && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb',
+    closed: broken.signal,
+  };
+}

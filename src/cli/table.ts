@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { TextSink } from './io.js';
+import { type Paint, paint, plain } from './text.js';
+
+export interface Column<Row> {
+  readonly title: string;
+  readonly value: (row: Row) => string;
+  readonly align?: 'right';
+  readonly paint?: (row: Row) => Paint | undefined;
+  /** May be cut down to this width, with an ellipsis, when the terminal is too narrow. */
+  readonly widthMin?: number;
+}
+
+const GAP = '  ';
+
+/**
+ * Rows under titles. On a terminal the table fits its width as far as columns may shrink; in a pipe
+ * nothing is ever cut, so that scripts see whole values.
+ */
+export function formatTable<Row>(
+  sink: TextSink,
+  columns: ReadonlyArray<Column<Row>>,
+  rows: readonly Row[],
+): string {
+  const cells = rows.map((row) => columns.map((column) => plain(column.value(row))));
+  const widths = columns.map((column, index) =>
+    Math.max(lengthOf(column.title), ...cells.map((line) => lengthOf(line[index] ?? ''))),
+  );
+  if (sink.columns !== undefined) shrink(widths, columns, sink.columns);
+  const titles = layOut(
+    columns.map((column) => column.title),
+    columns,
+    widths,
+  );
+  const lines = cells.map((line, rowIndex) => {
+    const row = rows[rowIndex];
+    return layOut(line, columns, widths, (text, column) =>
+      row === undefined ? text : paint(sink, text, column.paint?.(row)),
+    );
+  });
+  return `${[paint(sink, titles, 'bold'), ...lines].join('\n')}\n`;
+}
+
+/** Takes columns from the widest shrinkable one, again and again, until the table fits. */
+function shrink<Row>(
+  widths: number[],
+  columns: ReadonlyArray<Column<Row>>,
+  available: number,
+): void {
+  const gaps = GAP.length * (columns.length - 1);
+  let excess = widths.reduce((sum, width) => sum + width, gaps) - available;
+  while (excess > 0) {
+    let widest = -1;
+    columns.forEach((column, index) => {
+      const width = widths[index] ?? 0;
+      const floor = Math.max(column.widthMin ?? Number.POSITIVE_INFINITY, lengthOf(column.title));
+      if (width > floor && width > (widths[widest] ?? 0)) widest = index;
+    });
+    if (widest < 0) return;
+    widths[widest] = (widths[widest] ?? 0) - 1;
+    excess -= 1;
+  }
+}
+
+function layOut<Row>(
+  line: readonly string[],
+  columns: ReadonlyArray<Column<Row>>,
+  widths: readonly number[],
+  decorate: (text: string, column: Column<Row>) => string = (text) => text,
+): string {
+  const parts = columns.map((column, index) => {
+    const width = widths[index] ?? 0;
+    const text = cut(line[index] ?? '', width);
+    const padding = ' '.repeat(width - lengthOf(text));
+    const shown = decorate(text, column);
+    return column.align === 'right' ? padding + shown : shown + padding;
+  });
+  return parts.join(GAP).trimEnd();
+}
+
+function cut(text: string, width: number): string {
+  const characters = Array.from(text);
+  return characters.length <= width ? text : `${characters.slice(0, width - 1).join('')}…`;
+}
+
+function lengthOf(text: string): number {
+  return Array.from(text).length;
+}
+
+/** `label   value` lines for the views of one object. Undefined values are left out. */
+export function formatFields(
+  fields: ReadonlyArray<readonly [label: string, value: string | undefined]>,
+): string {
+  const shown = fields.filter((field) => field[1] !== undefined);
+  const width = Math.max(0, ...shown.map(([label]) => lengthOf(label)));
+  return shown
+    .map(([label, value]) => `  ${label.padEnd(width)}  ${value ?? ''}`.trimEnd())
+    .map((line) => `${line}\n`)
+    .join('');
+}

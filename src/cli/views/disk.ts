@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { DiskView } from '../../admin/api.js';
+import { assertNever } from '../../base/errors.js';
+import { formatSize } from '../../base/units.js';
+import type { CliIo } from '../io.js';
+import { type Column, formatFields, formatTable } from '../table.js';
+import { type Paint, paint, plain } from '../text.js';
+import { formatAge, formatLease, formatSince } from './time.js';
+
+/** `online`, `online, revoked`, `offline (key-disabled)`: state, reason and mark in one. */
+export function stateOf(disk: DiskView): string {
+  const reason = disk.reason === null ? '' : ` (${disk.reason})`;
+  return `${disk.state}${reason}${disk.revoked ? ', revoked' : ''}`;
+}
+
+function paintOf(disk: DiskView): Paint | undefined {
+  switch (disk.state) {
+    case 'online':
+      return disk.revoked ? 'yellow' : 'green';
+    case 'suspended':
+      return 'yellow';
+    case 'offline':
+      // What an operator asked for is no alarm.
+      return disk.reason === 'never-attached' || disk.reason === 'detached' ? undefined : 'red';
+    default:
+      return assertNever(disk.state, 'disk state');
+  }
+}
+
+export function formatDiskList(io: CliIo, disks: readonly DiskView[]): string {
+  if (disks.length === 0) return 'no disks; keyhold disk create NAME --set SET --size SIZE\n';
+  const columns: ReadonlyArray<Column<DiskView>> = [
+    { title: 'NAME', value: (disk) => disk.name, widthMin: 12 },
+    { title: 'STATE', value: stateOf, paint: paintOf },
+    { title: 'SINCE', value: (disk) => formatAge(disk.since, io.nowMs()), align: 'right' },
+    { title: 'SIZE', value: (disk) => formatSize(disk.sizeBytes), align: 'right' },
+    { title: 'SET', value: (disk) => disk.set, widthMin: 8 },
+    { title: 'CLIENTS', value: (disk) => String(disk.clients), align: 'right' },
+    { title: 'STORE', value: (disk) => disk.store, widthMin: 12 },
+  ];
+  return formatTable(io.stdout, columns, disks);
+}
+
+export function formatDisk(io: CliIo, disk: DiskView): string {
+  const traits = [
+    `${disk.sectorSizeBytes}-byte sectors`,
+    disk.dmCrypt ? 'dm-crypt compatible' : 'thin',
+    ...(disk.readOnly ? ['read-only'] : []),
+  ];
+  const fields = formatFields([
+    ['state', paint(io.stdout, stateOf(disk), paintOf(disk))],
+    ['since', formatSince(disk.since, io.nowMs())],
+    ['message', disk.message === null ? undefined : plain(disk.message)],
+    ['key version', plain(disk.keyVersion ?? 'none')],
+    ['vault request', disk.vaultRequestId === null ? undefined : plain(disk.vaultRequestId)],
+    ['lease left', formatLease(disk.leaseSecondsLeft)],
+    ['set', plain(disk.set)],
+    ['size', `${formatSize(disk.sizeBytes)} (${disk.sizeBytes} bytes), ${traits.join(', ')}`],
+    ['store', plain(disk.store)],
+    ['wanted', disk.attached ? 'attached' : 'detached'],
+    ['clients', String(disk.clients)],
+    ['uuid', plain(disk.uuid)],
+  ]);
+  return `disk ${plain(disk.name)}\n${fields}`;
+}

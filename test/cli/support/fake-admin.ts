@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  type AdminEvent,
+  type AuditVerifyResult,
+  auditVerifyResultSchema,
+  type CheckResult,
+  checkResultSchema,
+  createDiskRequestSchema,
+  createSetRequestSchema,
+  diskListSchema,
+  type DiskView,
+  diskViewSchema,
+  errorBodySchema,
+  eventSchema,
+  setListSchema,
+  type SetView,
+  setViewSchema,
+  type Status,
+  statusSchema,
+} from '../../../src/admin/api.js';
+import type { ErrorKind } from '../../../src/base/errors.js';
+
+export const NOW_MS = Date.UTC(2026, 0, 1, 12, 0, 0);
+
+const KID = 'https://127.0.0.1:8443/keys/demo-key/0123456789abcdef0123456789abcdef';
+
+export const ONLINE_DISK: DiskView = {
+  name: 'demo',
+  uuid: '5b0f4b6e-3a0b-4c53-8c43-9b4e7c9f2a10',
+  state: 'online',
+  reason: null,
+  revoked: false,
+  since: '2026-01-01T11:56:48.000Z',
+  sizeBytes: 2 ** 30,
+  sectorSizeBytes: 512,
+  store: '/var/lib/keyhold/stores/demo.img',
+  set: 'demo',
+  keyVersion: '0123456789abcdef0123456789abcdef',
+  vaultRequestId: null,
+  clients: 2,
+  leaseSecondsLeft: 853.4,
+  readOnly: false,
+  dmCrypt: false,
+  attached: true,
+  message: null,
+};
+
+export const DENIED_DISK: DiskView = {
+  ...ONLINE_DISK,
+  name: 'db01',
+  uuid: '7e3c2b62-51a9-4b0f-9d52-2f0b6f1f7a11',
+  state: 'offline',
+  reason: 'key-disabled',
+  since: '2025-12-27T09:00:00.000Z',
+  sizeBytes: 10 * 2 ** 40,
+  sectorSizeBytes: 4096,
+  store: '/dev/disk/by-id/nvme-a-rather-long-name-of-a-block-device-part1',
+  vaultRequestId: '2f1c6a4e-0d7e-4a67-9a50-1d8a5e9f0c77',
+  clients: 0,
+  leaseSecondsLeft: 0,
+  readOnly: true,
+  dmCrypt: true,
+  message: 'Operation unwrapKey is not allowed on a disabled key.',
+};
+
+export const NEW_DISK: DiskView = {
+  ...ONLINE_DISK,
+  name: 'fresh',
+  state: 'offline',
+  reason: 'never-attached',
+  clients: 0,
+  leaseSecondsLeft: null,
+  attached: false,
+  keyVersion: null,
+};
+
+export const GRANTED_SET: SetView = {
+  name: 'demo',
+  id: '0b54a2a6-1f10-4a3e-b2ac-3f2a6de1a201',
+  mode: 'immediate',
+  keys: [
+    {
+      id: KID,
+      version: '0123456789abcdef0123456789abcdef',
+      verdict: 'PROOF',
+      since: '2026-01-01T11:00:00.000Z',
+      error: null,
+    },
+  ],
+  leaseSecondsLeft: 853.4,
+  disks: ['demo', 'fresh'],
+  access: 'granted',
+  alarm: false,
+  identity: 'dev',
+  probeIntervalSeconds: 10,
+  leaseSeconds: 900,
+  suspendTimeoutSeconds: 300,
+};
+
+export const DENIED_SET: SetView = {
+  ...GRANTED_SET,
+  name: 'ultra',
+  mode: 'restart',
+  keys: [
+    {
+      id: KID,
+      version: '0123456789abcdef0123456789abcdef',
+      verdict: 'DENIED',
+      since: '2026-01-01T11:59:00.000Z',
+      error: {
+        code: 'KeyDisabled',
+        message: 'Operation unwrapKey is not allowed on a disabled key.',
+        requestId: '2f1c6a4e-0d7e-4a67-9a50-1d8a5e9f0c77',
+      },
+    },
+  ],
+  leaseSecondsLeft: 0,
+  disks: [],
+  access: 'denied',
+  alarm: true,
+};
+
+export const CHECK: CheckResult = {
+  set: 'demo',
+  verdict: 'PROOF',
+  access: 'granted',
+  alarm: false,
+  keys: GRANTED_SET.keys,
+  leaseSecondsLeft: 900,
+};
+
+export const STATUS: Status = {
+  version: '0.1.0',
+  pid: 4242,
+  startedAt: '2026-01-01T00:00:00.000Z',
+  uptimeSeconds: 43_200,
+  shards: [
+    { index: 0, alive: true, restarts: 0 },
+    { index: 1, alive: false, restarts: 2 },
+  ],
+  xtsKernel: 'evp',
+  nbd: ['unix:/run/keyhold/nbd.sock', '0.0.0.0:10809', '127.0.0.1:10810'],
+  metrics: 'http://127.0.0.1:9754/metrics',
+  adminSocket: '/run/keyhold/admin.sock',
+  sets: { total: 2, unknown: 0, granted: 1, denied: 1, lapsed: 0 },
+  disks: { total: 3, online: 1, offline: 2, suspended: 0, revoked: 0 },
+  connections: 2,
+  alarms: [{ name: 'shard-dead', message: 'shard 1 died', since: '2026-01-01T11:00:00.000Z' }],
+};
+
+export const SOUND_AUDIT: AuditVerifyResult = {
+  path: '/var/lib/keyhold/audit/audit.jsonl',
+  records: 17,
+  ok: true,
+  lastHash: 'ab'.repeat(32),
+  firstBad: null,
+};
+
+export const EVENTS: AdminEvent[] = [
+  { seq: 7, time: '2026-01-01T12:00:00.000Z', kind: 'disk-online', disk: 'demo', clients: 0 },
+  { seq: 8, time: '2026-01-01T12:00:01.000Z', kind: 'probe', set: 'demo', message: 'two words' },
+];
+
+export interface Seen {
+  readonly method: string;
+  readonly path: string;
+  readonly body: unknown;
+}
+
+type Answer = { status: number; body?: unknown } | { events: readonly AdminEvent[] };
+
+/**
+ * An admin server that gives canned answers over a real unix socket. Every answer is checked against
+ * the API's schemas, and every request too, so that tests cannot drift from the contract.
+ */
+export class FakeAdmin {
+  readonly dir: string;
+  readonly socketPath: string;
+  readonly seen: Seen[] = [];
+  readonly #answers = new Map<string, Answer>();
+  readonly #server = createServer((request, response) => void this.#serve(request, response));
+
+  private constructor(dir: string) {
+    this.dir = dir;
+    this.socketPath = join(dir, 'admin.sock');
+    this.answer('GET /v1/status', STATUS, statusSchema);
+    this.answer('GET /v1/disks', { disks: [ONLINE_DISK, DENIED_DISK, NEW_DISK] }, diskListSchema);
+    this.answer('GET /v1/sets', { sets: [GRANTED_SET, DENIED_SET] }, setListSchema);
+    for (const disk of [ONLINE_DISK, DENIED_DISK, NEW_DISK]) this.disk(disk);
+    for (const set of [GRANTED_SET, DENIED_SET]) this.set(set);
+    this.answer('POST /v1/sets/demo/check', CHECK, checkResultSchema);
+    this.answer('POST /v1/audit/verify', SOUND_AUDIT, auditVerifyResultSchema);
+    this.events(EVENTS);
+  }
+
+  static async start(): Promise<FakeAdmin> {
+    const fake = new FakeAdmin(await mkdtemp(join(tmpdir(), 'keyhold-cli-')));
+    await new Promise<void>((resolve) => {
+      fake.#server.listen(fake.socketPath, resolve);
+    });
+    return fake;
+  }
+
+  async stop(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+    await rm(this.dir, { recursive: true, force: true });
+  }
+
+  /** Canned answers of everything about one disk. */
+  disk(view: DiskView, options: { actions?: DiskView } = {}): void {
+    const path = `/v1/disks/${encodeURIComponent(view.name)}`;
+    this.answer(`GET ${path}`, view, diskViewSchema);
+    for (const action of ['attach', 'detach', 'restart']) {
+      this.answer(`POST ${path}/${action}`, options.actions ?? view, diskViewSchema);
+    }
+    this.#answers.set(`DELETE ${path}`, { status: 204 });
+  }
+
+  set(view: SetView): void {
+    this.answer(`GET /v1/sets/${view.name}`, view, setViewSchema);
+    this.#answers.set(`DELETE /v1/sets/${view.name}`, { status: 204 });
+  }
+
+  answer(route: string, body: unknown, schema: { parse(value: unknown): unknown }): void {
+    schema.parse(body);
+    this.#answers.set(route, { status: 200, body });
+  }
+
+  fail(route: string, error: { kind: ErrorKind; code: string; message: string }): void {
+    const body = { error };
+    errorBodySchema.parse(body);
+    this.#answers.set(route, { status: 500, body });
+  }
+
+  events(events: readonly AdminEvent[]): void {
+    for (const event of events) eventSchema.parse(event);
+    this.#answers.set('GET /v1/events', { events });
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
+    const text = Buffer.concat(chunks).toString('utf8');
+    const { method = '', url = '' } = request;
+    const path = url.split('?')[0] ?? '';
+    const body: unknown = text === '' ? undefined : JSON.parse(text);
+    this.seen.push({ method, path: url, body });
+    if (method === 'POST' && path === '/v1/sets') createSetRequestSchema.parse(body);
+    if (method === 'POST' && path === '/v1/disks') createDiskRequestSchema.parse(body);
+    const missing = {
+      code: 'ERR_DISK_NOT_FOUND',
+      kind: 'not-found',
+      message: `no canned answer for ${method} ${path}`,
+    };
+    const answer = this.#answers.get(`${method} ${path}`) ?? {
+      status: 404,
+      body: { error: missing },
+    };
+    if ('events' in answer) {
+      response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+      for (const event of answer.events) response.write(`${JSON.stringify(event)}\n`);
+      response.end();
+      return;
+    }
+    response.writeHead(answer.status, { 'content-type': 'application/json' });
+    response.end(answer.body === undefined ? undefined : JSON.stringify(answer.body));
+  }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { CliIo, TextSink } from '../../../src/cli/io.js';
+import { runCli } from '../../../src/cli/run.js';
+import { NOW_MS } from './fake-admin.js';
+
+export interface CliResult {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface CliOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Makes standard output a terminal of this width. */
+  readonly columns?: number;
+  readonly color?: boolean;
+}
+
+/** Runs the CLI in this process, with its output kept. */
+export async function cli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  let stdout = '';
+  let stderr = '';
+  const sink = (write: (text: string) => void): TextSink => ({
+    write,
+    columns: options.columns,
+    color: options.color ?? false,
+    closed: new AbortController().signal,
+  });
+  const io: CliIo = {
+    env: { HOME: '/nonexistent', ...options.env },
+    stdout: sink((text) => (stdout += text)),
+    stderr: sink((text) => (stderr += text)),
+    nowMs: () => NOW_MS,
+  };
+  const status = await runCli(args, io);
+  return { status, stdout, stderr };
+}

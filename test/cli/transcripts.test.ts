@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+import { test } from 'tap';
+import { auditVerifyResultSchema, checkResultSchema, diskListSchema } from '../../src/admin/api.js';
+import { setListSchema, setViewSchema, diskViewSchema } from '../../src/admin/api.js';
+import {
+  CHECK,
+  DENIED_DISK,
+  DENIED_SET,
+  FakeAdmin,
+  GRANTED_SET,
+  NEW_DISK,
+  ONLINE_DISK,
+  SOUND_AUDIT,
+} from './support/fake-admin.js';
+import { Transcript } from './support/golden.js';
+
+interface Setting {
+  readonly fake: FakeAdmin;
+  readonly transcript: Transcript;
+}
+
+async function set(t: { teardown(fn: () => unknown): unknown }): Promise<Setting> {
+  const fake = await FakeAdmin.start();
+  t.teardown(() => fake.stop());
+  const options = { env: { KEYHOLD_SOCKET: fake.socketPath } };
+  return { fake, transcript: new Transcript(options, { [fake.dir]: 'DIR' }) };
+}
+
+void test('transcript: disks, as a person sees them', async (t) => {
+  const { fake, transcript } = await set(t);
+  await transcript.run('disk', 'list');
+  await transcript.run('disk', 'show', 'demo');
+  await transcript.run('disk', 'show', 'db01');
+  fake.answer('POST /v1/disks', NEW_DISK, diskViewSchema);
+  await transcript.run('disk', 'create', 'fresh', '--set', 'demo', '--size', '1G');
+  fake.disk(NEW_DISK, { actions: { ...ONLINE_DISK, name: 'fresh' } });
+  await transcript.run('disk', 'attach', 'fresh');
+  await transcript.run('disk', 'create', 'fresh', '--set', 'demo', '--size', '1G', '--attach');
+  await transcript.run('disk', 'attach', 'db01');
+  fake.disk(ONLINE_DISK, { actions: { ...ONLINE_DISK, state: 'offline', reason: 'detached' } });
+  await transcript.run('disk', 'detach', 'demo');
+  await transcript.run('disk', 'restart', 'db01');
+  await transcript.run('disk', 'delete', 'fresh');
+  await transcript.run('disk', 'delete', 'fresh', '--delete-store');
+  fake.answer('GET /v1/disks', { disks: [] }, diskListSchema);
+  await transcript.run('disk', 'list');
+  const { expected, actual } = await transcript.compare('disk');
+  t.equal(actual, expected);
+});
+
+void test('transcript: sets, as a person sees them', async (t) => {
+  const { fake, transcript } = await set(t);
+  await transcript.run('set', 'list');
+  await transcript.run('set', 'show', 'demo');
+  await transcript.run('set', 'show', 'ultra');
+  await transcript.run('set', 'check', 'demo');
+  const denied = { ...CHECK, verdict: 'DENIED', access: 'denied', keys: DENIED_SET.keys };
+  fake.answer('POST /v1/sets/demo/check', denied, checkResultSchema);
+  await transcript.run('set', 'check', 'demo');
+  fake.answer('POST /v1/sets', GRANTED_SET, setViewSchema);
+  await transcript.run('set', 'create', 'demo', '--key', 'https://127.0.0.1:8443/keys/demo-key');
+  await transcript.run('set', 'delete', 'demo');
+  fake.answer('GET /v1/sets', { sets: [] }, setListSchema);
+  await transcript.run('set', 'list');
+  const { expected, actual } = await transcript.compare('set');
+  t.equal(actual, expected);
+});
+
+void test('transcript: status, events and audit, as a person sees them', async (t) => {
+  const { fake, transcript } = await set(t);
+  await transcript.run('status');
+  await transcript.run('events', '--count', '1');
+  await transcript.run('events', '--follow');
+  await transcript.run('events', '--json');
+  await transcript.run('audit', 'verify');
+  const firstBad = { line: 3, expected: 'aa', actual: 'bb' };
+  const broken = { ...SOUND_AUDIT, ok: false, records: 2, firstBad };
+  fake.answer('POST /v1/audit/verify', broken, auditVerifyResultSchema);
+  await transcript.run('audit', 'verify');
+  const { expected, actual } = await transcript.compare('daemon');
+  t.equal(actual, expected);
+});
+
+void test('transcript: every usage error names what is wrong and exits with 2', async (t) => {
+  const { fake, transcript } = await set(t);
+  const create = ['disk', 'create', 'x'];
+  const wrong = [
+    ['explode'],
+    ['dsik'],
+    ['disk', 'explode'],
+    ['disk', 'shwo', 'demo'],
+    ['disk', 'show'],
+    ['disk', 'show', 'a', 'b'],
+    ['disk', 'list', '--jsno'],
+    ['disk', 'list', '--socket'],
+    ['disk', 'list', '--socket', ''],
+    create,
+    [...create, '--set', 's'],
+    [...create, '--set', 's', '--size', 'lots'],
+    [...create, '--set', 's', '--size', '1.5G'],
+    [...create, '--set', 's', '--size', '9000000T'],
+    [...create, '--set', 's', '--size', '1G', '--sector-size', '1024'],
+    [...create, '--set', '', '--size', '1G'],
+    ['set', 'create', 's'],
+    ['set', 'create', 's', '--key', 'u', '--on-revoke', 'never'],
+    ['set', 'create', 's', '--key', 'u', '--lease', '5'],
+    ['set', 'create', 's', '--key', 'u', '--probe-interval', '5 days'],
+    ['events', '--count', '0'],
+    ['events', '--count', '1', '--follow'],
+    ['vault', 'key', 'create', 'k', '--kty', 'DSA'],
+    ['vault', 'key', 'create', 'k', '--size', '512'],
+    ['vault', 'serve', '--listen', 'nowhere'],
+    ['vault', 'trouble', 'everything'],
+    ['vault', 'disable'],
+    ['help', 'explode'],
+  ];
+  for (const args of wrong) {
+    const { status, stdout } = await transcript.run(...args);
+    t.equal(status, 2, args.join(' '));
+    t.equal(stdout, '', args.join(' '));
+  }
+  t.strictSame(fake.seen, [], 'nothing reached the daemon');
+  const { expected, actual } = await transcript.compare('usage');
+  t.equal(actual, expected);
+});
+
+void test('transcript: help of every command', async (t) => {
+  const { transcript } = await set(t);
+  const commands = [
+    ...['', 'disk', 'disk create', 'disk list', 'disk show', 'disk attach', 'disk detach'],
+    ...['disk restart', 'disk delete', 'set', 'set create', 'set check', 'set delete'],
+    ...['status', 'events', 'audit verify', 'dev', 'daemon', 'vault', 'vault serve', 'vault key'],
+    ...['vault key create', 'vault disable', 'vault trouble', 'vault log', 'exit-codes'],
+  ];
+  for (const command of commands) {
+    const { status } = await transcript.run('help', ...command.split(' ').filter(Boolean));
+    t.equal(status, 0, command);
+  }
+  const { expected, actual } = await transcript.compare('help');
+  t.equal(actual, expected);
+});
+
+void test('transcript: a disk that the daemon calls offline is shown with its reason', async (t) => {
+  const { fake, transcript } = await set(t);
+  for (const [state, reason, revoked] of [
+    ['offline', 'integrity', false],
+    ['offline', 'store-error', false],
+    ['offline', 'fenced', false],
+    ['suspended', null, false],
+    ['online', null, true],
+  ] as const) {
+    const view = { ...DENIED_DISK, name: 'demo', state, reason, revoked };
+    fake.disk(view);
+    await transcript.run('disk', 'attach', 'demo');
+  }
+  const { expected, actual } = await transcript.compare('attach');
+  t.equal(actual, expected);
+});
