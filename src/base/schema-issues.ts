@@ -49,6 +49,10 @@ function describeIssue(schema: $ZodType, value: unknown, issue: $ZodIssue): Sche
     const expected = discriminatorValues(schema, issue.path);
     return [{ path, message: `expected one of ${expected.join(', ')}, got ${show(actual)}` }];
   }
+  // A refinement says so itself where a value may carry a password.
+  if (issue.code === 'custom' && issue.params?.['hideValue'] === true) {
+    return [{ path, message: issue.message }];
+  }
   const text = issue.message.replace(/^Invalid (input|option|string): /, '');
   const lowerCase = text.charAt(0).toLowerCase() + text.slice(1);
   const named = /(received|got) /.test(lowerCase);

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+import { open } from 'node:fs/promises';
+import { parse as parseToml, TomlError } from 'smol-toml';
+import type { z } from 'zod';
+import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
+import { describeIssues, formatIssues, type SchemaIssue } from '../base/schema-issues.js';
+import { parseDurationMs } from '../base/units.js';
+import { isLoopback, parseAddress, type Address } from './address.js';
+import { codes } from './errors.js';
+import type { identitySchema } from './identity.js';
+import { configSchema, type ConfigFile } from './schema.js';
+
+/** A config that a person writes is a few KiB. */
+const FILE_BYTES_MAX = 2 ** 20;
+
+export type IdentityConfig = z.infer<typeof identitySchema>;
+
+/** The config with every default applied; durations in milliseconds. */
+export interface FilledConfig {
+  /** The file that it came from. */
+  readonly path: string;
+  readonly stateDir: string;
+  readonly nbd: {
+    readonly socket: string;
+    readonly listen: readonly Address[];
+    readonly tls: 'off';
+  };
+  readonly admin: { readonly socket: string };
+  /** `listen` null: no metrics are served. */
+  readonly metrics: { readonly listen: Address | null };
+  readonly dataPlane: {
+    /** 0: one per core. */
+    readonly shards: number;
+    /** `auto` or a kernel's name; whether this machine can run it, native code says. */
+    readonly xts: string;
+  };
+  readonly disks: {
+    /** How long clients of an offline disk may read their ESHUTDOWN before they are cut off. */
+    readonly lingerMs: number;
+    /** Restart mode: how long the last client of a revoked disk may be gone. */
+    readonly graceMs: number;
+  };
+  /** By name. */
+  readonly identities: Readonly<Record<string, IdentityConfig>>;
+  readonly vault: {
+    readonly caFile: string | null;
+    readonly verifyChallengeResource: boolean;
+    readonly proxy: string | null;
+    readonly timeoutMs: number;
+    /** Null: the SDK's own. */
+    readonly serviceVersion: string | null;
+  };
+}
+
+/** Reads and checks a config file. Throws ERR_CONFIG_READ, ERR_CONFIG_SYNTAX or ERR_CONFIG_INVALID. */
+export async function loadConfig(path: string): Promise<FilledConfig> {
+  return parseConfig(await readConfigFile(path), path);
+}
+
+/** `loadConfig` on text that was read already; `path` is for messages. */
+export function parseConfig(text: string, path: string): FilledConfig {
+  const document = parseDocument(text, path);
+  const parsed = configSchema.safeParse(document);
+  const issues = parsed.success
+    ? checkTogether(parsed.data)
+    : describeIssues(configSchema, document, parsed.error.issues);
+  if (parsed.success && issues.length === 0) return fill(parsed.data, path);
+  throw new KeyholdError(codes.ERR_CONFIG_INVALID, `config ${path}: ${formatIssues(issues)}`, {
+    fields: { path, issues },
+  });
+}
+
+async function readConfigFile(path: string): Promise<string> {
+  try {
+    const file = await open(path, 'r');
+    try {
+      const { size: sizeBytes } = await file.stat();
+      if (sizeBytes > FILE_BYTES_MAX) {
+        throw new Error(`expected at most ${FILE_BYTES_MAX} bytes, got ${sizeBytes}`);
+      }
+      return new TextDecoder('utf-8', { fatal: true }).decode(await file.readFile());
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw new KeyholdError(
+      codes.ERR_CONFIG_READ,
+      `cannot read config ${path}: ${messageOf(error)}`,
+      { fields: { path, errno: codeOf(error) }, cause: error },
+    );
+  }
+}
+
+function parseDocument(text: string, path: string): unknown {
+  try {
+    return parseToml(text);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    // The parser's message goes on with an excerpt of the file; its first line says what is wrong.
+    const [reason = ''] = error.message.split('\n');
+    const detail = reason.replace('Invalid TOML document: ', '');
+    const { line, column } = error;
+    throw new KeyholdError(
+      codes.ERR_CONFIG_SYNTAX,
+      `config ${path}, line ${line}, column ${column}: ${detail}`,
+      { fields: { path, line, column } },
+    );
+  }
+}
+
+/** What fields must be to each other. */
+function checkTogether(file: ConfigFile): SchemaIssue[] {
+  const issues: SchemaIssue[] = [];
+  const tls = file.nbd?.tls ?? DEFAULTS.tls;
+  if (tls !== 'off') {
+    const message = `expected off, got ${tls}: TLS is not available in this version`;
+    issues.push({ path: 'nbd.tls', message });
+  }
+  for (const [index, text] of (file.nbd?.listen ?? []).entries()) {
+    if (isLoopback(addressOf(text)) || tls === 'require') continue;
+    issues.push({
+      path: `nbd.listen[${index}]`,
+      message:
+        `expected a loopback address, got ${text}: beyond loopback NBD needs tls = "require", ` +
+        `and nbd.tls is ${tls}`,
+    });
+  }
+  const nbdSocket = file.nbd?.socket ?? DEFAULTS.nbdSocket;
+  if (nbdSocket === (file.admin?.socket ?? DEFAULTS.adminSocket)) {
+    const message = `expected another path than nbd.socket, got ${nbdSocket}`;
+    issues.push({ path: 'admin.socket', message });
+  }
+  return issues;
+}
+
+/** The one place where defaults are applied. */
+const DEFAULTS = {
+  stateDir: '/var/lib/keyhold',
+  nbdSocket: '/run/keyhold/nbd.sock',
+  tls: 'off',
+  adminSocket: '/run/keyhold/admin.sock',
+  metricsListen: '127.0.0.1:9754',
+  shards: 0,
+  xts: 'auto',
+  linger: '1s',
+  grace: '30s',
+  vaultTimeout: '5s',
+} as const;
+
+function fill(file: ConfigFile, path: string): FilledConfig {
+  const metricsListen = file.metrics?.listen ?? DEFAULTS.metricsListen;
+  return {
+    path,
+    stateDir: file.state_dir ?? DEFAULTS.stateDir,
+    nbd: {
+      socket: file.nbd?.socket ?? DEFAULTS.nbdSocket,
+      listen: (file.nbd?.listen ?? []).map(addressOf),
+      tls: 'off',
+    },
+    admin: { socket: file.admin?.socket ?? DEFAULTS.adminSocket },
+    metrics: { listen: metricsListen === '' ? null : addressOf(metricsListen) },
+    dataPlane: {
+      shards: file.data_plane?.shards ?? DEFAULTS.shards,
+      xts: file.data_plane?.xts ?? DEFAULTS.xts,
+    },
+    disks: {
+      lingerMs: parseDurationMs(file.disks?.linger ?? DEFAULTS.linger),
+      graceMs: parseDurationMs(file.disks?.grace ?? DEFAULTS.grace),
+    },
+    identities: file.identity ?? {},
+    vault: {
+      caFile: orNull(file.vault?.ca_file),
+      verifyChallengeResource: file.vault?.verify_challenge_resource ?? true,
+      proxy: orNull(file.vault?.proxy),
+      timeoutMs: parseDurationMs(file.vault?.timeout ?? DEFAULTS.vaultTimeout),
+      serviceVersion: file.vault?.service_version ?? null,
+    },
+  };
+}
+
+function orNull(text: string | undefined): string | null {
+  return text === undefined || text === '' ? null : text;
+}
+
+/** Of a text that the schema let through. */
+function addressOf(text: string): Address {
+  const address = parseAddress(text);
+  if (address === undefined) throw new Error(`address ${text} passed the schema`);
+  return address;
+}

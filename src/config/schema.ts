@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+import { z } from 'zod';
+import { parseDurationMs } from '../base/units.js';
+import { parseAddress } from './address.js';
+import { identitySchema } from './identity.js';
+import { absolutePath, absolutePathOrEmpty, socketPath } from './paths.js';
+
+/** More shards than cores only cost; no machine that this runs on has more cores. */
+const SHARDS_MAX = 256;
+const LISTENERS_MAX = 16;
+
+const address = z
+  .string()
+  .refine(
+    (text) => parseAddress(text) !== undefined,
+    'expected an IP address and a port, such as 127.0.0.1:9754 or [::1]:9754',
+  );
+
+/** A duration with its range; both ends belong to it. */
+function duration(min: string, max: string): z.ZodString {
+  const [minMs, maxMs] = [parseDurationMs(min), parseDurationMs(max)];
+  return z.string().refine((text) => {
+    try {
+      const durationMs = parseDurationMs(text);
+      return durationMs >= minMs && durationMs <= maxMs;
+    } catch {
+      return false;
+    }
+  }, `expected a duration between ${min} and ${max}`);
+}
+
+const proxyUrl = z.string().refine(
+  (text) => {
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    const isHttp = url?.protocol === 'http:' || url?.protocol === 'https:';
+    return text === '' || (isHttp && url.username === '' && url.password === '');
+  },
+  // The value is not repeated: what is wrong with it may be that it holds a password.
+  {
+    message: 'expected an http:// or https:// URL without user and password, or nothing',
+    params: { hideValue: true },
+  },
+);
+
+/** The file as it is written; every field may be left out. `fill` applies the defaults. */
+export const configSchema = z.strictObject({
+  state_dir: z.exactOptional(absolutePath),
+  nbd: z.exactOptional(
+    z.strictObject({
+      socket: z.exactOptional(socketPath),
+      listen: z.exactOptional(z.array(address).max(LISTENERS_MAX)),
+      tls: z.exactOptional(z.enum(['off', 'allow', 'require'])),
+    }),
+  ),
+  admin: z.exactOptional(z.strictObject({ socket: z.exactOptional(socketPath) })),
+  metrics: z.exactOptional(
+    z.strictObject({
+      listen: z.exactOptional(
+        z.string().refine((text) => text === '' || parseAddress(text) !== undefined, {
+          message: 'expected an IP address and a port, such as 127.0.0.1:9754, or nothing',
+        }),
+      ),
+    }),
+  ),
+  data_plane: z.exactOptional(
+    z.strictObject({
+      shards: z.exactOptional(z.int().min(0).max(SHARDS_MAX)),
+      xts: z.exactOptional(
+        z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'expected auto or a kernel'),
+      ),
+    }),
+  ),
+  disks: z.exactOptional(
+    z.strictObject({
+      linger: z.exactOptional(duration('0s', '60s')),
+      grace: z.exactOptional(duration('0s', '24h')),
+    }),
+  ),
+  identity: z.exactOptional(
+    z.record(
+      z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'expected letters, digits, . _ -'),
+      identitySchema,
+    ),
+  ),
+  vault: z.exactOptional(
+    z.strictObject({
+      ca_file: z.exactOptional(absolutePathOrEmpty),
+      verify_challenge_resource: z.exactOptional(z.boolean()),
+      proxy: z.exactOptional(proxyUrl),
+      timeout: z.exactOptional(duration('100ms', '60s')),
+      service_version: z.exactOptional(
+        z.string().regex(/^\d+\.\d+(-preview\.\d+)?$/, 'expected a version such as 7.5'),
+      ),
+    }),
+  ),
+});
+export type ConfigFile = z.infer<typeof configSchema>;

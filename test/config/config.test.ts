@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { test } from 'tap';
+import { formatAddress, isLoopback, parseAddress } from '../../src/config/address.js';
+import { loadConfig, parseConfig } from '../../src/config/config.js';
+import { KeyholdError } from '../../src/base/errors.js';
+
+const PATH = '/etc/keyhold/keyhold.toml';
+
+function refusal(text: string): { code: string; message: string } {
+  try {
+    parseConfig(text, PATH);
+  } catch (error) {
+    if (error instanceof KeyholdError) return error;
+    throw error;
+  }
+  throw new Error(`not refused: ${text}`);
+}
+
+void test('an empty file gives the documented defaults', (t) => {
+  t.same(parseConfig('', PATH), {
+    path: PATH,
+    stateDir: '/var/lib/keyhold',
+    nbd: { socket: '/run/keyhold/nbd.sock', listen: [], tls: 'off' },
+    admin: { socket: '/run/keyhold/admin.sock' },
+    metrics: { listen: { host: '127.0.0.1', port: 9754 } },
+    dataPlane: { shards: 0, xts: 'auto' },
+    disks: { lingerMs: 1000, graceMs: 30_000 },
+    identities: {},
+    vault: {
+      caFile: null,
+      verifyChallengeResource: true,
+      proxy: null,
+      timeoutMs: 5000,
+      serviceVersion: null,
+    },
+  });
+  t.end();
+});
+
+void test('every field reaches its place', (t) => {
+  const text = `
+    state_dir = "/srv/keyhold"
+    [nbd]
+    socket = "/srv/nbd.sock"
+    listen = ["127.0.0.1:10809", "[::1]:0", "localhost:1"]
+    tls = "off"
+    [admin]
+    socket = "/srv/admin.sock"
+    [metrics]
+    listen = "0.0.0.0:9000"
+    [data_plane]
+    shards = 3
+    xts = "evp"
+    [disks]
+    linger = "0s"
+    grace = "2m"
+    [identity.prod]
+    kind = "managed-identity"
+    client_id = "c"
+    [vault]
+    ca_file = "/srv/ca.pem"
+    verify_challenge_resource = false
+    proxy = "http://proxy:3128"
+    timeout = "500ms"
+    service_version = "7.5"
+  `;
+  t.match(parseConfig(text, PATH), {
+    stateDir: '/srv/keyhold',
+    nbd: {
+      socket: '/srv/nbd.sock',
+      listen: [
+        { host: '127.0.0.1', port: 10809 },
+        { host: '::1', port: 0 },
+        { host: '127.0.0.1', port: 1 },
+      ],
+    },
+    admin: { socket: '/srv/admin.sock' },
+    metrics: { listen: { host: '0.0.0.0', port: 9000 } },
+    dataPlane: { shards: 3, xts: 'evp' },
+    disks: { lingerMs: 0, graceMs: 120_000 },
+    identities: { prod: { kind: 'managed-identity' } },
+    vault: {
+      caFile: '/srv/ca.pem',
+      verifyChallengeResource: false,
+      proxy: 'http://proxy:3128',
+      timeoutMs: 500,
+      serviceVersion: '7.5',
+    },
+  });
+  t.end();
+});
+
+void test('empty strings stand for nothing', (t) => {
+  const text = '[vault]\nca_file = ""\nproxy = ""\n[metrics]\nlisten = ""';
+  t.match(parseConfig(text, PATH), {
+    metrics: { listen: null },
+    vault: { caFile: null, proxy: null },
+  });
+  t.end();
+});
+
+for (const [text, message] of [
+  ['state_dri = "/x"', 'state_dri: unknown field, did you mean state_dir?'],
+  ['[nbd]\nsokcet = "/x"', 'nbd.sokcet: unknown field, did you mean socket?'],
+  ['[identiy.prod]\nkind = "azure-cli"', 'identiy: unknown field, did you mean identity?'],
+  ['[vault]\nzzz = 1', /^vault.zzz: unknown field, expected one of ca_file, proxy, /],
+  [
+    '[identity.prod]\nkind = "azure-cli"\ntennant_id = "t"',
+    'identity.prod.tennant_id: unknown field, did you mean tenant_id?',
+  ],
+  ['state_dir = "relative"', /^state_dir: expected an absolute path .*, got "relative"$/],
+  ['state_dir = 5', 'state_dir: expected string, received number'],
+  ['state_dir = "/a\\u0000b"', /^state_dir: expected an absolute path/],
+  [
+    `[admin]\nsocket = "/${'x'.repeat(107)}"`,
+    /^admin.socket: expected a socket path of at most 107 bytes, got "/,
+  ],
+  [
+    '[nbd]\nlisten = ["127.0.0.1"]',
+    /^nbd.listen\[0\]: expected an IP address and a port.*, got "127.0.0.1"$/,
+  ],
+  ['[nbd]\nlisten = ["host:1"]', /^nbd.listen\[0\]: expected an IP address/],
+  ['[nbd]\nlisten = ["127.0.0.1:65536"]', /^nbd.listen\[0\]: expected an IP address/],
+  ['[nbd]\nlisten = "127.0.0.1:1"', 'nbd.listen: expected array, received string'],
+  ['[nbd]\ntls = "maybe"', 'nbd.tls: expected one of "off"|"allow"|"require", got "maybe"'],
+  [
+    '[nbd]\ntls = "require"',
+    'nbd.tls: expected off, got require: TLS is not available in this version',
+  ],
+  [
+    '[nbd]\ntls = "allow"',
+    'nbd.tls: expected off, got allow: TLS is not available in this version',
+  ],
+  [
+    '[nbd]\nlisten = ["0.0.0.0:10809"]',
+    'nbd.listen[0]: expected a loopback address, got 0.0.0.0:10809: beyond loopback NBD needs tls = "require", and nbd.tls is off',
+  ],
+  [
+    '[nbd]\nlisten = ["127.0.0.1:1", "[::]:10809"]',
+    /^nbd.listen\[1\]: expected a loopback address, got \[::\]:10809/,
+  ],
+  [
+    '[nbd]\nsocket = "/a"\n[admin]\nsocket = "/a"',
+    'admin.socket: expected another path than nbd.socket, got /a',
+  ],
+  ['[data_plane]\nshards = -1', /^data_plane.shards: too small: .*>=0, got -1$/],
+  ['[data_plane]\nshards = 1.5', /^data_plane.shards: expected int, received number/],
+  ['[data_plane]\nxts = "EVP;"', 'data_plane.xts: expected auto or a kernel, got "EVP;"'],
+  ['[vault]\ntimeout = "5"', 'vault.timeout: expected a duration between 100ms and 60s, got "5"'],
+  ['[vault]\ntimeout = "2h"', 'vault.timeout: expected a duration between 100ms and 60s, got "2h"'],
+  [
+    '[vault]\nverify_challenge_resource = "no"',
+    'vault.verify_challenge_resource: expected boolean, received string',
+  ],
+  [
+    '[identity.prod]\nkind = "guess"',
+    /^identity.prod.kind: expected one of managed-identity, workload-identity, .*, got "guess"$/,
+  ],
+  [
+    '[identity.prod]\nclient_id = "c"',
+    /^identity.prod.kind: expected one of managed-identity, .*, got nothing$/,
+  ],
+  ['[identity."a/b"]\nkind = "azure-cli"', /^identity.a\/b: /],
+  ['identity = 5', 'identity: expected record, received number'],
+] as const) {
+  void test(`refused: ${text.replaceAll('\n', ' ').slice(0, 70)}`, (t) => {
+    const error = refusal(text);
+    t.equal(error.code, 'ERR_CONFIG_INVALID');
+    const prefix = `config ${PATH}: `;
+    t.ok(error.message.startsWith(prefix), error.message);
+    t.match(error.message.slice(prefix.length), message);
+    t.end();
+  });
+}
+
+void test('every finding is listed at once', (t) => {
+  const { message } = refusal('state_dir = "x"\nfoo = 1\n[nbd]\ntls = "odd"');
+  t.match(message, /state_dir: .*; nbd.tls: .*; foo: /);
+  t.end();
+});
+
+void test('a password in a proxy URL is refused and not repeated', (t) => {
+  const { message } = refusal('[vault]\nproxy = "http://user:hunter2@proxy:1"');
+  t.match(message, /^config .*: vault.proxy: expected an http/);
+  t.notMatch(message, /hunter2/);
+  t.end();
+});
+
+void test('broken TOML is refused with line and column and without an excerpt', (t) => {
+  const { code, message } = refusal('state_dir = "/x"\nsecret = hunter2');
+  t.equal(code, 'ERR_CONFIG_SYNTAX');
+  t.match(message, /^config \/etc\/keyhold\/keyhold.toml, line 2, column \d+: /);
+  t.notMatch(message, /hunter2/);
+  t.end();
+});
+
+void test('a table that is opened twice is refused', (t) => {
+  t.equal(refusal('[nbd]\n[nbd]').code, 'ERR_CONFIG_SYNTAX');
+  t.end();
+});
+
+void test('whatever the bytes, the answer is a config or a refusal', (t) => {
+  const value = fc.oneof(
+    fc.string(),
+    fc.integer().map(String),
+    fc.constant('"/x"'),
+    fc.constant('[]'),
+  );
+  const key = fc.constantFrom('state_dir', 'nbd', 'identity', 'vault', 'a.b', '__proto__', '[nbd]');
+  fc.assert(
+    fc.property(fc.array(fc.tuple(key, value)), (pairs) => {
+      const text = pairs.map(([k, v]) => `${k} = ${v}`).join('\n');
+      try {
+        parseConfig(text, PATH);
+      } catch (error) {
+        if (!(error instanceof KeyholdError)) throw error;
+      }
+    }),
+    { numRuns: 500 },
+  );
+  t.end();
+});
+
+void test('a file is read', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'keyhold-config-'));
+  t.teardown(() => rm(directory, { recursive: true }));
+  const path = join(directory, 'keyhold.toml');
+  await writeFile(path, 'state_dir = "/srv"');
+  t.match(await loadConfig(path), { path, stateDir: '/srv' });
+  await writeFile(path, Buffer.from([0x61, 0xff]));
+  await t.rejects(loadConfig(path), { code: 'ERR_CONFIG_READ' });
+  await writeFile(path, '#'.repeat(2 ** 20 + 1));
+  await t.rejects(loadConfig(path), { code: 'ERR_CONFIG_READ', message: /at most 1048576 bytes/ });
+  await t.rejects(loadConfig(directory), { code: 'ERR_CONFIG_READ', message: /EISDIR/ });
+  await t.rejects(loadConfig(join(directory, 'none')), {
+    code: 'ERR_CONFIG_READ',
+    kind: 'usage',
+    message: /ENOENT/,
+  });
+});
+
+for (const [text, loopback] of [
+  ['127.0.0.1:1', true],
+  ['127.255.1.2:1', true],
+  ['[::1]:1', true],
+  ['[0:0:0:0:0:0:0:1]:1', true],
+  ['0.0.0.0:1', false],
+  ['[::]:1', false],
+  ['[::ffff:127.0.0.1]:1', false],
+  ['10.0.0.1:1', false],
+] as const) {
+  void test(`${text} is ${loopback ? '' : 'not '}loopback`, (t) => {
+    const address = parseAddress(text);
+    t.equal(address !== undefined && isLoopback(address), loopback);
+    t.equal(address !== undefined && formatAddress(address), text);
+    t.end();
+  });
+}
+
+for (const text of [
+  '',
+  ':1',
+  '::1:1',
+  '[::1]',
+  '[127.0.0.1]:1',
+  '1.2.3:1',
+  '127.0.0.1:',
+  '127.0.0.1:1 ',
+  '256.0.0.1:1',
+  '[fe80::1%eth0]:1',
+  '127.1:1',
+]) {
+  void test(`${JSON.stringify(text)} is no address`, (t) => {
+    t.equal(parseAddress(text), undefined);
+    t.end();
+  });
+}
