@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/disk/key_guard.h"
 
-#include <sched.h>
+#include <time.h>
 
 #include <cstdlib>
 #include <utility>
@@ -9,8 +9,14 @@
 namespace keyhold {
 namespace {
 
-constexpr int kSpinsBeforeYield =
-    128;  // about a microsecond; longer means that the leaver was preempted
+constexpr int kSpins = 128;            // about a microsecond
+constexpr timespec kPause{0, 20'000};  // 20 microseconds
+
+/// Waits a little for a leaver. One that takes longer than the spins was preempted and needs a CPU,
+/// perhaps this one. Sleeping beats sched_yield, which a busy host answers with a whole time slice.
+void Pause(int spins) {
+  if (spins >= kSpins) nanosleep(&kPause, nullptr);
+}
 
 }  // namespace
 
@@ -37,7 +43,7 @@ int64_t KeyGuard::Wipe() {
   if (cipher != nullptr) {
     for (const Slot& slot : slots_) {
       for (int spins = 0; slot.inside.load(std::memory_order_seq_cst) != 0; ++spins) {
-        if (spins >= kSpinsBeforeYield) sched_yield();
+        Pause(spins);
       }
     }
     cipher->Wipe();
