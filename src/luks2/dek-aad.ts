@@ -15,8 +15,8 @@ const GENERATION_MAX = 2 ** 32 - 1;
  *   0            12             16              32            48                 52             56
  *   │ magic      │ version u32  │ disk uuid     │ set uuid    │ set key gen. u32 │ DEK gen. u32 │
  *
- * The magic is the ASCII text `keyhold-dek` with a zero byte; integers are big-endian; uuids are the
- * 16 bytes of RFC 9562 in the order in which they are written.
+ * The magic is the ASCII text `keyhold-dek` with a zero byte; integers are big-endian; uuids are
+ * the 16 bytes of RFC 9562 in the order in which they are written.
  */
 export function encodeDekAad(binding: {
   readonly diskUuid: string;

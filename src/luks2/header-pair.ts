@@ -39,8 +39,8 @@ export interface DecodedHeaderPair {
 }
 
 /**
- * Throws ERR_LUKS2_METADATA for contents that decoding would refuse, ERR_LUKS2_TOO_LARGE when they do
- * not fit. Salts are random, new for every write of each copy.
+ * Throws ERR_LUKS2_METADATA for contents that decoding would refuse, ERR_LUKS2_TOO_LARGE when they
+ * do not fit. Salts are random, new for every write of each copy.
  */
 export function encodeHeaderPair(
   metadata: HeaderMetadata,

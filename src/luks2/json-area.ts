@@ -111,8 +111,8 @@ const digestSchema = z.strictObject({
 const requirementsSchema = z.looseObject({ mandatory: z.array(z.string()).optional() });
 
 /**
- * What Keyhold writes, read back to the letter. Only `config` is open, since that is where newer
- * cryptsetup versions put their flags. A keyslot is refused: it would open the disk without the vault.
+ * What Keyhold writes, read back to the letter. Only `config` is open: newer versions of cryptsetup
+ * put their flags there. A keyslot is refused, since it would open the disk without the vault.
  */
 const headerSchema = z.strictObject({
   keyslots: z.strictObject({}),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/** The digest that tells a wrong DEK before the first sector is served: PBKDF2-SHA-256 of the DEK. */
+/** PBKDF2-SHA-256 of the DEK: tells a wrong one before the first sector is served. */
 export interface HeaderDigest {
   readonly salt: Uint8Array; // 32 bytes
   readonly iterations: number;
@@ -23,7 +23,7 @@ export interface HeaderSealedDek {
   readonly tag: Uint8Array; // 16 bytes
 }
 
-/** What the LUKS2 token of type `keyhold` holds: with the vault, all that attaching the disk takes. */
+/** The LUKS2 token of type `keyhold`: with the vault, all that attaching the disk takes. */
 export interface KeyholdToken {
   readonly version: 1;
   readonly diskUuid: string;
@@ -48,7 +48,7 @@ export interface HeaderMetadata {
   readonly token: KeyholdToken;
 }
 
-/** Wrapped set keys in one token: four of 4096-bit RSA and long key ids take less than half the area. */
+/** Wrapped set keys in one token: eight of RSA-4096 with long key ids fit the JSON area. */
 export const WRAPPED_SET_KEYS_MAX = 8;
 
 /** Names and key ids in a token, in UTF-16 units: what the records allow, and no more. */

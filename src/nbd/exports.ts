@@ -17,8 +17,8 @@ export interface ExportRefusal {
 }
 
 /**
- * The exports as one client sees them. Asking costs nothing and tells the disks nothing: no store is
- * opened and no vault is called before a client has chosen an export (CVE-2019-14850).
+ * The exports as one client sees them. Asking costs nothing and tells the disks nothing: no store
+ * is opened and no vault is called before a client has chosen an export (CVE-2019-14850).
  */
 export interface ExportDirectory {
   /** Only what `find` would give: offline disks and disks of others are hidden. */
@@ -27,7 +27,7 @@ export interface ExportDirectory {
   find(name: string): ExportInfo | ExportRefusal;
 }
 
-/** The 16-bit transmission flags: what the data plane can do with this export on this connection. */
+/** The transmission flags: what the data plane does with this export on this connection. */
 export function transmissionFlags(
   info: ExportInfo,
   connection: { readonly structuredReplies: boolean },

@@ -38,8 +38,8 @@ export interface NegotiationLimits {
 
 /**
  * What a client that nobody knows yet may cost. 8 KiB hold the longest name (4096 bytes) and a
- * thousand information requests; past 64 KiB it is no option but abuse (CVE-2017-15119 drained 4 GiB);
- * the longest real negotiations (qemu, nbdinfo) take about ten options.
+ * thousand information requests; past 64 KiB it is no option but abuse (CVE-2017-15119 drained 4
+ * GiB); the longest real negotiations (qemu, nbdinfo) take about ten options.
  */
 export const DEFAULT_LIMITS: NegotiationLimits = {
   optionBytesMax: 8 * 1024,
@@ -48,8 +48,8 @@ export const DEFAULT_LIMITS: NegotiationLimits = {
 };
 
 /**
- * Option negotiation of one connection, server side (fixed newstyle). No I/O: bytes in, actions out, and
- * nothing is ever kept beyond one option.
+ * Option negotiation of one connection, server side (fixed newstyle). No I/O: bytes in, actions
+ * out, and nothing is ever kept beyond one option.
  *
  *   client flags ──▶ option head ──▶ payload ──▶ option head …
  *                              └──▶ skip ────────────▲
@@ -60,8 +60,8 @@ export interface Negotiation {
   /** The server's hello. Once, before anything is received. */
   start(): Action[];
   /**
-   * Takes bytes in any split. Gives at most one `send`, then at most one of `enterTransmission` and `close`;
-   * calling it after one of those is a programmer's error.
+   * Takes bytes in any split. Gives at most one `send`, then at most one of `enterTransmission` and
+   * `close`; calling it after one of those is a programmer's error.
    */
   receive(bytes: Uint8Array): Action[];
 }

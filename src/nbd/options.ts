@@ -157,7 +157,7 @@ type InfoRequest =
   | { readonly name: string; readonly infos: ReadonlySet<number> }
   | { readonly error: ReplyError; readonly text: string };
 
-/** Payload of INFO and GO: u32 name length, name, u16 count, count × u16; it must add up exactly. */
+/** Data of INFO and GO: u32 name length, name, u16 count, count × u16; it must add up. */
 export function parseInfoRequest(payload: Uint8Array): InfoRequest {
   const view = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
   if (view.length < 6) return invalid(`has ${view.length} bytes of data, expected at least 6`);

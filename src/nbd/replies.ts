@@ -52,7 +52,7 @@ export function encodeExportNameReply(
   return bytes;
 }
 
-/** Data of the REP_INFO items that answer INFO and GO: the export always, the others if asked for. */
+/** Data of the REP_INFO items for INFO and GO: the export always, the others if asked for. */
 export function encodeInfoItems(
   info: ExportInfo,
   requested: ReadonlySet<number>,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/** Characters of a client's string that are repeated in a message; qemu's CVE-2020-10761 had no bound. */
+/** Characters of a client's string that a message repeats (CVE-2020-10761 had no bound). */
 const PRINTED_CHARACTERS_MAX = 64;
 
-/** A string that a client sent, fit for an error text or a log line: quoted, bounded, no controls. */
+/** A client's string, fit for an error text or a log line: quoted, bounded, no controls. */
 export function printable(text: string): string {
   const clean = text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, '?');
   const characters = Array.from(clean);

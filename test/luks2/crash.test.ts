@@ -13,7 +13,7 @@ const SECTORS = 16_384 / ATOMIC_BYTES;
 const OLD = { ...SAMPLE, label: 'old' };
 const NEW = { ...SAMPLE, label: 'new' };
 
-/** The bytes after a crash in which only the marked 512-byte sectors of `next` reached the store. */
+/** The bytes after a crash: only the marked 512-byte sectors of `next` reached the store. */
 function torn(previous: Uint8Array, next: Uint8Array, reached: readonly boolean[]): Uint8Array {
   const result = Uint8Array.from(previous);
   for (const [index, done] of reached.entries()) {

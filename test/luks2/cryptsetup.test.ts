@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import { execFile } from 'node:child_process';
 import { pbkdf2Sync, randomBytes } from 'node:crypto';
 import { mkdtemp, open, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,25 +9,23 @@ import { decodeHeaderPair } from '../../src/luks2/header-pair.js';
 import type { DecodedHeaderPair } from '../../src/luks2/header-pair.js';
 import { DATA_OFFSET_BYTES, HEADER_BYTES, KEYSLOTS_BYTES } from '../../src/luks2/layout.js';
 import type { HeaderMetadata } from '../../src/luks2/metadata.js';
+import { run as runProcess } from '../support/process.js';
 import { encode, filled, jsonOf, patched, SAMPLE } from './sample.js';
 
 /*
  * cryptsetup and blkid as outside readers and writers of the header. They work on plain files; only
- * `cryptsetup open` without --test-passphrase needs the kernel's device-mapper, and is not used here.
+ * `cryptsetup open` without --test-passphrase needs the kernel's device-mapper, and is not used
+ * here.
  */
 
 interface Outcome {
-  readonly status: number;
+  readonly status: number | null;
   readonly output: string;
 }
 
-function run(command: string, ...args: string[]): Promise<Outcome> {
-  return new Promise((resolve) => {
-    execFile(command, args, (error, stdout, stderr) => {
-      const status = error === null ? 0 : Number(error.code ?? -1);
-      resolve({ status, output: `${stdout}${stderr}` });
-    });
-  });
+async function run(command: string, ...args: string[]): Promise<Outcome> {
+  const { status, stdout, stderr } = await runProcess(command, args);
+  return { status, output: `${stdout}${stderr}` };
 }
 
 async function directory(t: Test): Promise<string> {

@@ -62,8 +62,8 @@ export function replies(actions: readonly Action[]): OptionReply[] {
 }
 
 /**
- * What a step means: the types of the option replies, `export` for the answer to EXPORT_NAME, and the
- * kind of the last action if it is no `send`. Throws when what is sent is not well-formed.
+ * What a step means: the types of the option replies, `export` for the answer to EXPORT_NAME, and
+ * the kind of the last action if it is no `send`. Throws when what is sent is not well-formed.
  */
 export function outcome(actions: readonly Action[]): (number | string)[] {
   const last = actions.at(-1);

@@ -11,7 +11,10 @@ import { test } from 'tap';
 import { NbdClient, OptionRefused } from '../support/nbd-client.js';
 import { CMD, CMD_FLAG, ERRNO, OPT, ProtocolViolation, REP } from '../support/nbd-wire.js';
 
-/* Calibrates the raw client that later tests rely on: nbdkit must pass, made-up violations must not. */
+/*
+ * Calibrates the raw client that later tests rely on: nbdkit must pass, made-up violations must
+ * not.
+ */
 
 async function socketPath(t: Test): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'keyhold-nbd-'));

@@ -13,7 +13,10 @@ import {
 } from '../support/nbd-wire.js';
 import { ARCHIVE, BOTH, DEMO, directoryOf, opened, outcome, replies, sent } from './fixture.js';
 
-/* Row by row through reference sections 1.2, 1.3, 1.4 and 1.14, as far as they concern negotiation. */
+/*
+ * Row by row through reference sections 1.2, 1.3, 1.4 and 1.14, as far as they concern
+ * negotiation.
+ */
 
 const ALL_INFOS = [INFO_ID.NAME, INFO_ID.DESCRIPTION, INFO_ID.BLOCK_SIZE];
 

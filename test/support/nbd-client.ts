@@ -42,8 +42,9 @@ export interface Request {
 }
 
 /**
- * A raw NBD client for tests. It sends whatever it is told, also what the protocol forbids, and throws
- * ProtocolViolation on every answer that the protocol forbids. ConnectionEnded tells a closed connection.
+ * A raw NBD client for tests. It sends whatever it is told, also what the protocol forbids, and
+ * throws ProtocolViolation on every answer that the protocol forbids; ConnectionEnded tells that
+ * the server has closed.
  */
 export class NbdClient {
   readonly socket: Socket;
