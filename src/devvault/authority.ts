@@ -105,7 +105,8 @@ function checkClient(
       400,
       'unauthorized_client',
       700016,
-      `Application with identifier '${clientId}' was not found in the directory '${state.tenantId}'.`,
+      `Application with identifier '${clientId}' was not found in the directory ` +
+        `'${state.tenantId}'.`,
     );
   }
   if (state.application === 'disabled') {
@@ -125,7 +126,8 @@ function checkClient(
       401,
       'invalid_client',
       7000215,
-      `Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '${clientId}'.`,
+      'Invalid client secret provided. Ensure the secret being sent in the request is the client ' +
+        `secret value, not the client secret ID, for a secret added to app '${clientId}'.`,
     );
   }
   if (state.application === 'secret-expired') {
@@ -151,7 +153,8 @@ function grant(
       400,
       'invalid_scope',
       1002012,
-      `The provided value for scope ${scope} is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).`,
+      `The provided value for scope ${scope} is not valid. Client credential flows must have a ` +
+        'scope value with /.default suffixed to the resource identifier (application ID URI).',
     );
   }
   const { state, baseUrl, nowMs } = about;

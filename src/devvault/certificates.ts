@@ -30,7 +30,10 @@ const DAY_MS = 86_400_000;
 const CA_LIFETIME_MS = 3650 * DAY_MS;
 /** Some TLS clients refuse server certificates that live longer than 825 days. */
 const SERVER_LIFETIME_MS = 825 * DAY_MS;
-/** A certificate with less left than this counts as expired, so that it outlives one run of the vault. */
+/**
+ * A certificate with less left than this counts as expired, so that it outlives one run of the
+ * vault.
+ */
 const MARGIN_MS = 7 * DAY_MS;
 
 const LOOPBACK_V4 = Buffer.from([127, 0, 0, 1]);
@@ -49,31 +52,34 @@ export interface VaultCertificates {
 }
 
 /**
- * Reads the CA and the server's certificate from `stateDir`, or makes those that are missing or nearly
- * expired. A CA that is still good is kept, so that clients that trust ca.pem go on working.
+ * Reads the CA and the server's certificate from `stateDir`, or makes those that are missing or
+ * nearly expired. A CA that is still good is kept, so that clients that trust ca.pem go on working.
  */
 export async function loadCertificates(options: {
   stateDir: string;
+  /** The address that the server listens on. */
+  host: string;
   nowMs: number;
 }): Promise<VaultCertificates> {
-  const { stateDir, nowMs } = options;
+  const { stateDir, host, nowMs } = options;
   const caPath = join(stateDir, 'ca.pem');
   const found = await readIdentity(stateDir, 'ca');
   const keepsCa = found !== undefined && isCurrent(found, nowMs);
   const ca = keepsCa ? found : createCa(nowMs);
   if (!keepsCa) await writeIdentity(stateDir, 'ca', ca);
   const served = await readIdentity(stateDir, 'server');
-  if (served !== undefined && isCurrent(served, nowMs) && isIssuedBy(served, ca)) {
+  if (served !== undefined && isCurrent(served, nowMs) && serves(served, ca, host)) {
     return { caPath, ca, server: served };
   }
-  const server = createServerIdentity(ca, nowMs);
+  const server = createServerIdentity(ca, { host, nowMs });
   await writeIdentity(stateDir, 'server', server);
   return { caPath, ca, server };
 }
 
 /**
  * A CA that can vouch for loopback and nothing else: name constraints keep its key, which lies in a
- * developer's cache directory, from being worth stealing even where somebody trusted it system-wide.
+ * developer's cache directory, from being worth stealing even where somebody trusted it
+ * system-wide.
  */
 export function createCa(nowMs: number): Identity {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -97,8 +103,11 @@ export function createCa(nowMs: number): Identity {
   });
 }
 
-/** A server certificate for 127.0.0.1, ::1 and localhost. */
-export function createServerIdentity(ca: Identity, nowMs: number): Identity {
+/** A server certificate for 127.0.0.1, ::1, localhost and `host`, an address of loopback. */
+export function createServerIdentity(
+  ca: Identity,
+  { host, nowMs }: { host: string; nowMs: number },
+): Identity {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const issuerKey = createPrivateKey(ca.privateKeyPem);
   const caCertificate = new X509Certificate(ca.certificatePem);
@@ -115,7 +124,7 @@ export function createServerIdentity(ca: Identity, nowMs: number): Identity {
       // digitalSignature: all that an ECDSA key does in TLS 1.2 and 1.3.
       extension('2.5.29.15', true, encodeBitString(Buffer.from([0b1000_0000]), 7)),
       extension('2.5.29.37', false, encodeSequence(encodeObjectIdentifier('1.3.6.1.5.5.7.3.1'))),
-      extension('2.5.29.17', false, encodeSequence(...subjectNames())),
+      extension('2.5.29.17', false, encodeSequence(...subjectNames(host))),
       extension('2.5.29.14', false, encodeOctetString(keyIdentifier(publicKey))),
       extension(
         '2.5.29.35',
@@ -180,11 +189,13 @@ function keyIdentifier(key: KeyObject): Buffer {
 }
 
 /** GeneralName: [2] dNSName, [7] iPAddress. */
-function subjectNames(): Buffer[] {
+function subjectNames(host: string): Buffer[] {
+  const isCommon = host === '127.0.0.1' || host === '::1';
   return [
     encodeTlv(0x82, Buffer.from('localhost', 'ascii')),
     encodeTlv(0x87, LOOPBACK_V4),
     encodeTlv(0x87, LOOPBACK_V6),
+    ...(isCommon ? [] : [encodeTlv(0x87, Buffer.from(host.split('.').map(Number)))]),
   ];
 }
 
@@ -207,9 +218,12 @@ function isCurrent(identity: Identity, nowMs: number): boolean {
   );
 }
 
-function isIssuedBy(identity: Identity, ca: Identity): boolean {
+function serves(identity: Identity, ca: Identity, host: string): boolean {
   const certificate = new X509Certificate(identity.certificatePem);
-  return certificate.verify(new X509Certificate(ca.certificatePem).publicKey);
+  return (
+    certificate.checkIP(host) !== undefined &&
+    certificate.verify(new X509Certificate(ca.certificatePem).publicKey)
+  );
 }
 
 /** Undefined if neither file is there; an error if the two do not belong together. */

@@ -26,7 +26,6 @@ export interface ControlServices {
   readonly keys: KeyRing;
   readonly troubles: Troubles;
   readonly log: RequestLog;
-  readonly nowMs: () => number;
   /** The parts of the status that do not change while the vault runs. */
   readonly identity: Pick<
     VaultStatus,
@@ -175,8 +174,7 @@ export function applySettings(draft: VaultState, settings: SettingsInput): void 
 async function expireTokens(services: ControlServices, { body }: Command): Promise<object> {
   parse(emptySchema, body);
   await services.file.update((draft) => {
-    // One later than now, so that a token of this very millisecond is expired too.
-    draft.tokensValidFromMs = services.nowMs() + 1;
+    draft.tokenGeneration += 1;
   });
   return describeStatus(services);
 }

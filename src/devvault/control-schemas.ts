@@ -6,7 +6,7 @@ import type { RequestLogEntry } from './request-log.js';
 import { RECOVERY_LEVELS, type VaultState } from './state.js';
 import type { Trouble } from './trouble.js';
 
-/* Requests and answers of the control socket. Dates are seconds since the epoch, as in the REST API. */
+/* Requests and answers of the control socket. Dates are seconds since the epoch, as in REST. */
 
 const nameSchema = z
   .string()

@@ -23,15 +23,16 @@ export function createControlServer(services: () => ControlServices, logger: Log
 }
 
 /**
- * Listens on `socketPath`, for its owner only. The socket is also what keeps two vaults from serving
- * one state directory: a live one is an error, one that a crash left behind is replaced.
+ * Listens on `socketPath`, for its owner only. The socket is also what keeps two vaults from
+ * serving one state directory: a live one is an error, one that a crash left behind is replaced.
  */
 export async function listenControl(server: Server, socketPath: string): Promise<void> {
   const lengthBytes = Buffer.byteLength(socketPath);
   if (lengthBytes > SOCKET_PATH_BYTES_MAX) {
     throw new KeyholdError(
       codes.ERR_DEVVAULT_SOCKET_PATH,
-      `cannot listen on ${socketPath}: the path has ${lengthBytes} bytes, at most ${SOCKET_PATH_BYTES_MAX}`,
+      `cannot listen on ${socketPath}: the path has ${lengthBytes} bytes, ` +
+        `at most ${SOCKET_PATH_BYTES_MAX}`,
       { fields: { socketPath, lengthBytes } },
     );
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /*
- * The few constructions of DER (ITU-T X.690) that an X.509 certificate is made of. Node can parse and
- * check certificates but not build them, and a fresh machine need not have the openssl program.
+ * The few constructions of DER (ITU-T X.690) that an X.509 certificate is made of. Node can parse
+ * and check certificates but not build them, and a fresh machine need not have the openssl program.
  */
 
 const TAG = {
@@ -43,7 +43,10 @@ export function encodeTrue(): Buffer {
   return encodeTlv(TAG.boolean, Buffer.from([0xff]));
 }
 
-/** A non-negative integer from big-endian bytes: shortest form, with a zero byte if the top bit is set. */
+/**
+ * A non-negative integer from big-endian bytes: shortest form, with a zero byte if the top bit is
+ * set.
+ */
 export function encodeUnsigned(bigEndian: Uint8Array): Buffer {
   let start = 0;
   while (start < bigEndian.length - 1 && bigEndian[start] === 0) start += 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
-import { BlockList, isIP, type AddressInfo } from 'node:net';
+import { isIP, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import { createSilentLogger, type Logger } from '../base/logger.js';
@@ -19,7 +19,9 @@ import { StateFile } from './state.js';
 import { Troubles } from './trouble.js';
 
 export interface DevVaultOptions {
-  /** Holds everything: state.json, certificates, the client secret, control.sock. Made if missing. */
+  /**
+   * Holds everything: state.json, certificates, the client secret, control.sock. Made if missing.
+   */
   readonly stateDir: string;
   /** An address of this machine's loopback. Default 127.0.0.1. */
   readonly host?: string;
@@ -49,12 +51,14 @@ export interface DevVault {
   close(): Promise<void>;
 }
 
-/** Starts the embedded Key Vault. If it fails, nothing listens; what was made in `stateDir` stays. */
+/**
+ * Starts the embedded Key Vault. If it fails, nothing listens; what was made in `stateDir` stays.
+ */
 export async function startDevVault(options: DevVaultOptions): Promise<DevVault> {
   const { stateDir, host = '127.0.0.1', logger = createSilentLogger() } = options;
   assertLoopback(host);
   const nowMs = options.nowMs ?? Date.now;
-  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  await makeStateDirectory(stateDir);
   const socketPath = join(stateDir, 'control.sock');
   let services: ControlServices | undefined;
   const control = createControlServer(() => {
@@ -79,6 +83,18 @@ export async function startDevVault(options: DevVaultOptions): Promise<DevVault>
   }
 }
 
+async function makeStateDirectory(stateDir: string): Promise<void> {
+  try {
+    await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new KeyholdError(
+      codes.ERR_DEVVAULT_STATE,
+      `cannot make the embedded vault's state directory ${stateDir}: ${messageOf(error)}`,
+      { fields: { stateDir }, cause: error },
+    );
+  }
+}
+
 async function startRest(context: {
   stateDir: string;
   host: string;
@@ -91,7 +107,7 @@ async function startRest(context: {
   const file = await StateFile.open(join(stateDir, 'state.json'));
   const { settings } = options;
   if (settings !== undefined) await file.update((draft) => applySettings(draft, settings));
-  const certificates = await loadCertificates({ stateDir, nowMs: nowMs() });
+  const certificates = await loadCertificates({ stateDir, host, nowMs: nowMs() });
   const secret = await loadClientSecret(stateDir);
   const keys = new KeyRing(file, nowMs);
   const shared = { file, keys, troubles: new Troubles(), log: new RequestLog(), nowMs };
@@ -170,27 +186,23 @@ function describeVault(
   };
 }
 
-const LOOPBACK = new BlockList();
-LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
-LOOPBACK.addAddress('::1', 'ipv6');
-
 /** Names are refused too: what `localhost` resolves to is not in this program's hands. */
 function assertLoopback(host: string): void {
-  const family = isIP(host);
-  if (family !== 0 && LOOPBACK.check(host, family === 6 ? 'ipv6' : 'ipv4')) return;
+  if (host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))) return;
   throw new KeyholdError(
     codes.ERR_DEVVAULT_NOT_LOOPBACK,
-    `cannot start the embedded vault on ${JSON.stringify(host)}: expected an address of 127.0.0.0/8 or ::1`,
+    `cannot start the embedded vault on ${JSON.stringify(host)}: ` +
+      'expected an address of 127.0.0.0/8 or ::1',
     { fields: { host } },
   );
 }
 
 /**
  * The challenge's resource. The SDK demands that the request's host ends with a dot and the
- * resource's host, which keeps a hostile server from asking for another service's token; the port does
- * not count. For 127.0.0.1 that leaves `0.0.1`, and only a scheme like `api:`, which Entra uses for
- * applications, keeps the URL parser from reading it as the address 0.0.0.1. With it the check stays
- * on. An IPv6 address has no such suffix: its clients must turn the check off.
+ * resource's host, which keeps a hostile server from asking for another service's token; the port
+ * does not count. For 127.0.0.1 that leaves `0.0.1`, and only a scheme like `api:`, which Entra
+ * uses for applications, keeps the URL parser from reading it as the address 0.0.0.1. With it the
+ * check stays on. An IPv6 address has no such suffix: its clients must turn the check off.
  */
 function resourceFor(host: string): string {
   return isIP(host) === 4

@@ -10,7 +10,7 @@ export const codes = defineErrors({
   ERR_DEVVAULT_PORT_TAKEN: {
     kind: 'conflict',
     summary: 'Another program listens on the embedded vault’s port.',
-    hint: 'stop that program; key ids contain the port, so choosing another one breaks existing sets',
+    hint: 'stop that program; key ids contain the port, so another one breaks existing sets',
   },
   ERR_DEVVAULT_LISTEN: {
     kind: 'unavailable',

@@ -11,8 +11,8 @@ export const REQUEST_TIMEOUT_MS = 30_000;
 export const CONNECTIONS_MAX = 256;
 
 /**
- * The body, or undefined if it is longer than BODY_BYTES_MAX. In that case the rest stays unread, so
- * that a refusal can still be sent; its sender must close the connection.
+ * The body, or undefined if it is longer than BODY_BYTES_MAX. In that case the rest stays unread,
+ * so that a refusal can still be sent; its sender must close the connection.
  */
 export function readBody(request: IncomingMessage): Promise<Buffer | undefined> {
   return new Promise((resolve, reject) => {
@@ -33,7 +33,9 @@ export function readBody(request: IncomingMessage): Promise<Buffer | undefined> 
   });
 }
 
-/** Sets the limits, and keeps a failed accept (no file descriptors left) from ending the process. */
+/**
+ * Sets the limits, and keeps a failed accept (no file descriptors left) from ending the process.
+ */
 export function guard(server: Server, logger: Logger): void {
   server.on('error', (error) => logger.error({ detail: error.message }, 'embedded vault server'));
   server.headersTimeout = HEADERS_TIMEOUT_MS;
@@ -62,8 +64,9 @@ export function listen(
 }
 
 /**
- * Follows every connection of a server from the first byte, TLS handshakes included, so that `close`
- * ends them at once; Node's own closeAllConnections knows only those that have sent a request.
+ * Follows every connection of a server from the first byte, TLS handshakes included, so that
+ * `close` ends them at once; Node's own closeAllConnections knows only those that have sent a
+ * request.
  */
 export function trackSockets(server: NetServer): { closeNow(): Promise<void> } {
   const sockets = new Set<Socket>();

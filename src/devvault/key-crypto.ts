@@ -13,7 +13,9 @@ import { badParameter } from './refusals.js';
 
 const generate = promisify(generateKeyPair);
 
-/** 1024 is not offered by Azure; it is here so that a client's refusal of small keys can be tested. */
+/**
+ * 1024 is not offered by Azure; it is here so that a client's refusal of small keys can be tested.
+ */
 export const RSA_SIZES_BITS = [1024, 2048, 3072, 4096] as const;
 export const CURVES = ['P-256', 'P-384', 'P-521'] as const;
 
@@ -111,7 +113,9 @@ function oaep(oaepHash: string): { padding: number; oaepHash: string } {
   return { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash };
 }
 
-/** Too long a plaintext, a wrong length or a failed padding: the service tells none of them apart. */
+/**
+ * Too long a plaintext, a wrong length or a failed padding: the service tells none of them apart.
+ */
 function orBadParameter(run: () => Buffer): Buffer {
   try {
     return run();

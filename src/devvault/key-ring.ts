@@ -184,8 +184,9 @@ export class KeyRing {
   }
 
   /**
-   * wrapKey, unwrapKey, encrypt and decrypt, refused as the service does: a disabled version refuses
-   * what needs the private key; outside its validity a version refuses what makes new ciphertext.
+   * wrapKey, unwrapKey, encrypt and decrypt, refused as the service does: a disabled version
+   * refuses what needs the private key; outside its validity a version refuses what makes new
+   * ciphertext.
    */
   cipher(name: string, version: string, request: CipherRequest): NamedVersion & { value: Buffer } {
     const found = this.get(name, version);

@@ -3,8 +3,8 @@ import type { Permission } from './operations.js';
 import { RBAC_ACTIONS } from './operations.js';
 
 /**
- * An answer of the REST API that is not a success. The wording follows answers recorded from the real
- * service (the error catalogue in docs), because clients match on it.
+ * An answer of the REST API that is not a success. The wording follows answers recorded from the
+ * real service (the error catalogue in docs), because clients match on it.
  */
 export class Refusal extends Error {
   readonly status: number;
@@ -63,8 +63,8 @@ export function keyNotFound(id: string): Refusal {
     status: 404,
     code: 'KeyNotFound',
     message:
-      `A key with (name/id) ${id} was not found in this key vault. If you recently deleted this key ` +
-      `you may be able to recover it using the correct recovery command. ${HELP}2125182`,
+      `A key with (name/id) ${id} was not found in this key vault. If you recently deleted ` +
+      `this key you may be able to recover it using the correct recovery command. ${HELP}2125182`,
   });
 }
 
@@ -82,8 +82,8 @@ export function nameIsDeleted(name: string): Refusal {
     code: 'Conflict',
     innerCode: 'ObjectIsDeletedButRecoverable',
     message:
-      `Key ${name} is currently in a deleted but recoverable state, and its name cannot be reused; ` +
-      'in this state, the key can only be recovered or purged.',
+      `Key ${name} is currently in a deleted but recoverable state, and its name cannot be ` +
+      'reused; in this state, the key can only be recovered or purged.',
   });
 }
 
@@ -103,16 +103,16 @@ export function outsideValidity(operation: string, state: 'expired' | 'not yet v
 export function purgeProtected(): Refusal {
   return forbidden(
     undefined,
-    'Operation "purge" is not allowed because purge protection is enabled for this vault. Key Vault ' +
-      'service will automatically purge it after the retention period has passed.',
+    'Operation "purge" is not allowed because purge protection is enabled for this vault. Key ' +
+      'Vault service will automatically purge it after the retention period has passed.',
   );
 }
 
 export function noPolicyForCaller(caller: Caller, vaultName: string, region: string): Refusal {
   return forbidden(
     'AccessDenied',
-    `Access denied. Caller was not found on any access policy.\r\nCaller: ${describeCaller(caller)}` +
-      `\r\nVault: ${vaultName};location=${region}`,
+    'Access denied. Caller was not found on any access policy.\r\n' +
+      `Caller: ${describeCaller(caller)}\r\nVault: ${vaultName};location=${region}`,
   );
 }
 
@@ -124,8 +124,8 @@ export function deniedByPolicy(
   return forbidden(
     innerCode,
     `The user, group or application '${describeCaller(about.caller)}' does not have keys ` +
-      `${permission.toLowerCase()} permission on key vault '${about.vaultName};location=${about.region}'. ` +
-      `${HELP}2125287`,
+      `${permission.toLowerCase()} permission on key vault ` +
+      `'${about.vaultName};location=${about.region}'. ${HELP}2125287`,
   );
 }
 
@@ -135,8 +135,9 @@ export function deniedByRbac(
 ): Refusal {
   return forbidden(
     'ForbiddenByRbac',
-    'Caller is not authorized to perform action on resource.\r\nIf role assignments, deny assignments ' +
-      'or role definitions were changed recently, please observe propagation time.\r\n' +
+    'Caller is not authorized to perform action on resource.\r\nIf role assignments, deny ' +
+      'assignments or role definitions were changed recently, please observe propagation ' +
+      'time.\r\n' +
       `Caller: ${describeCaller(about.caller)}\r\n` +
       `Action: 'Microsoft.KeyVault/vaults/${RBAC_ACTIONS[permission]}'\r\n` +
       `Resource: '${about.resource}'\r\nAssignment: (not found)\r\nDenyAssignmentId: null\r\n` +
@@ -155,7 +156,7 @@ export function deniedByFirewall(): Refusal {
 export function deniedByPrivateLink(): Refusal {
   return forbidden(
     'ForbiddenByConnection',
-    'Connection is not an approved private link and caller was ignored because bypass is not set to ' +
-      "'AzureServices' and PublicNetworkAccess is set to 'Disabled'.",
+    'Connection is not an approved private link and caller was ignored because bypass is not ' +
+      "set to 'AzureServices' and PublicNetworkAccess is set to 'Disabled'.",
   );
 }

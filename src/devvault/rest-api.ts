@@ -55,8 +55,8 @@ interface RouteEntry {
 }
 
 /**
- * Finds what a request asks for. The first matching entry counts: `versions` and the like stand before
- * the entries with a version. Undefined: the vault has no such operation.
+ * Finds what a request asks for. The first matching entry counts: `versions` and the like stand
+ * before the entries with a version. Undefined: the vault has no such operation.
  */
 export function routeRequest(method: string, path: string): RestRoute | undefined {
   for (const { pattern, permission, handler, ...entry } of ROUTES) {

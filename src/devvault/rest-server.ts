@@ -47,6 +47,9 @@ interface Exchange {
   };
 }
 
+/** Longer than any path of the API; keeps the log small whatever is asked. */
+const LOGGED_PATH_LENGTH_MAX = 500;
+
 /** The HTTPS server of the vault's REST API and of the authority that issues its tokens. */
 export function createRestServer(server: Identity, services: RestServices): Server {
   const https = createServer(
@@ -75,7 +78,7 @@ async function serve(
     services.log.add({
       time: new Date(startedMs).toISOString(),
       method: request.method ?? '',
-      path: (request.url ?? '').split('?')[0] ?? '',
+      path: ((request.url ?? '').split('?')[0] ?? '').slice(0, LOGGED_PATH_LENGTH_MAX),
       requestId,
       status: response.writableFinished ? response.statusCode : null,
       durationMs: Math.round(performance.now() - started),
@@ -237,7 +240,8 @@ function defaultCode(status: number): string {
 
 function defaultMessage(status: number): string {
   return status === 429
-    ? 'Request was not processed because too many requests were received. Reason: VaultRequestTypeLimitReached'
+    ? 'Request was not processed because too many requests were received. ' +
+        'Reason: VaultRequestTypeLimitReached'
     : `Scripted trouble with status ${status}.`;
 }
 
@@ -265,13 +269,14 @@ function setChallenge(response: ServerResponse, services: RestServices, resource
 
 function setVaultHeaders({ request, response, requestId }: Exchange, services: RestServices): void {
   const address = request.socket.remoteAddress ?? '';
-  const family = request.socket.remoteFamily === 'IPv6' ? 'InterNetworkV6' : 'InterNetwork';
+  const isIpv6 = request.socket.remoteFamily === 'IPv6';
+  const [type, family] = isIpv6 ? ['Ipv6', 'InterNetworkV6'] : ['Ipv4', 'InterNetwork'];
   response.setHeader('x-ms-request-id', requestId);
   response.setHeader('x-ms-keyvault-service-version', '1.9.0.0');
   response.setHeader('x-ms-keyvault-region', services.file.current.region);
   response.setHeader(
     'x-ms-keyvault-network-info',
-    `conn_type=Ipv4;addr=${address};act_addr_fam=${family};`,
+    `conn_type=${type};addr=${address};act_addr_fam=${family};`,
   );
   response.setHeader('cache-control', 'no-cache');
 }

@@ -63,8 +63,10 @@ const stateSchema = z.strictObject({
   /** Signs tokens; kept, so that clients' cached tokens survive a restart as they do in Azure. */
   tokenSecret: z.base64(),
   tokenLifetimeSeconds: z.int().min(1).max(86_400),
-  /** Tokens issued earlier than this (milliseconds since the epoch) count as expired. */
-  tokensValidFromMs: z.int().nonnegative(),
+  /**
+   * Counts up when all tokens are made to expire; a token carries the number it was issued under.
+   */
+  tokenGeneration: z.int().nonnegative(),
   application: z.enum(['enabled', 'disabled', 'deleted', 'secret-expired']),
   recoveryLevel: z.enum(RECOVERY_LEVELS),
   recoverableDays: z.int().min(7).max(90),
@@ -93,7 +95,7 @@ function createState(): VaultState {
     objectId: randomUUID(),
     tokenSecret: randomBytes(32).toString('base64'),
     tokenLifetimeSeconds: 3600,
-    tokensValidFromMs: 0,
+    tokenGeneration: 0,
     application: 'enabled',
     recoveryLevel: 'CustomizedRecoverable',
     recoverableDays: 7,
@@ -138,7 +140,9 @@ export class StateFile {
     return this.#current;
   }
 
-  /** Changes are applied one after the other. If `mutate` or the write fails, nothing has changed. */
+  /**
+   * Changes are applied one after the other. If `mutate` or the write fails, nothing has changed.
+   */
   async update<T>(mutate: (draft: VaultState) => T): Promise<T> {
     const run = this.#writes.then(async () => {
       const draft = structuredClone(this.#current);

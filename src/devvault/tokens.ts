@@ -9,7 +9,7 @@ const claimsSchema = z.object({
   iss: z.string(),
   appid: z.string(),
   oid: z.string(),
-  iatMs: z.number(),
+  generation: z.number(),
   exp: z.number(),
 });
 
@@ -36,7 +36,7 @@ export function issueToken(
     oid: state.objectId,
     tid: state.tenantId,
     iat: nowS,
-    iatMs: request.nowMs,
+    generation: state.tokenGeneration,
     nbf: nowS,
     exp: nowS + state.tokenLifetimeSeconds,
     jti: randomUUID(),
@@ -64,7 +64,7 @@ export function checkToken(
       `AKV10022: Invalid audience. Expected ${expected.audience}, found: ${claims.aud}.`,
     );
   }
-  if (claims.exp * 1000 <= expected.nowMs || claims.iatMs < state.tokensValidFromMs) {
+  if (claims.exp * 1000 <= expected.nowMs || claims.generation !== state.tokenGeneration) {
     return unauthorized(
       "[TokenExpired] Error validating token: 'IDX10223: Lifetime validation failed'.",
     );

@@ -2,7 +2,9 @@
 import { z } from 'zod';
 import { PERMISSIONS, type Permission } from './operations.js';
 
-/** What trouble can strike: an operation, the token endpoint, or `*`, every operation of the vault. */
+/**
+ * What trouble can strike: an operation, the token endpoint, or `*`, every operation of the vault.
+ */
 export type TroubleTarget = Permission | 'token' | '*';
 
 const TARGETS: readonly TroubleTarget[] = [...PERMISSIONS, 'token', '*'];
