@@ -38,18 +38,14 @@ export async function listenOnUnixSocket(
 
 function bind(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    const onError = (error: Error): void => {
+    server.on('error', (error) => {
       reject(socketError(path, `${codeOf(error) ?? ''} ${error.message}`.trim(), error));
-    };
-    server.once('error', onError);
+    });
     // The mode must hold from the first instant: chmod afterwards leaves a gap in which anybody
     // connects. listen() binds before it returns, so the umask changes for this call only.
     const umask = process.umask(0o117);
     try {
-      server.listen({ path }, () => {
-        server.off('error', onError);
-        resolve();
-      });
+      server.listen({ path }, () => resolve());
     } finally {
       process.umask(umask);
     }

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+import { defineErrors } from '../base/errors.js';
+
+export const codes = defineErrors({
+  ERR_METRICS_LISTEN: {
+    kind: 'conflict',
+    summary: 'The address of the metrics could not be listened on.',
+    hint: 'another program has the port, or the address is not of this host; see listen in [metrics]',
+  },
+});

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client';
+import { registerDiskMetrics } from './disk-metrics.js';
+import { registerSampledMetric, stateSamples } from './sampled-metric.js';
+import type { DiskSample, KeySample, MetricsSources, SetSample } from './sources.js';
+
+const VERDICTS = ['PROOF', 'DENIED', 'NO-ANSWER'];
+const ACCESS = ['unknown', 'granted', 'denied', 'lapsed'];
+
+/** Answers of a vault: milliseconds on a good day, the timeout on a bad one. */
+const PROBE_BUCKETS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+/** Wiping takes microseconds, draining waits for I/O under way. */
+const OFFLINE_BUCKETS_SECONDS = [
+  0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30,
+];
+
+export interface ProbeObservation {
+  readonly set: string;
+  readonly verdict: 'PROOF' | 'DENIED' | 'NO-ANSWER';
+  readonly durationMs: number;
+}
+
+/** One disk that a denied key took offline. Times are CLOCK_BOOTTIME milliseconds. */
+export interface RevocationObservation {
+  readonly set: string;
+  readonly reason: string;
+  /** When the verdict was confirmed. */
+  readonly verdictBootMs: number;
+  readonly keyWipedBootMs: number;
+  /** When every request under way had been answered. */
+  readonly drainedBootMs: number;
+}
+
+/** Everything that `/metrics` shows, in a registry of its own. */
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #sources: MetricsSources;
+  #disks: readonly DiskSample[] = [];
+  #sets: readonly SetSample[] = [];
+  #scraping: Promise<string> | undefined;
+  readonly #probes: Counter<'set' | 'verdict'>;
+  readonly #probeSeconds: Histogram<'set'>;
+  readonly #revocations: Counter<'set' | 'reason'>;
+  readonly #offlineSeconds: Histogram<'phase'>;
+  readonly #auditFailures: Counter;
+
+  constructor(options: { sources: MetricsSources; version: string }) {
+    this.#sources = options.sources;
+    const registers = [this.#registry];
+    this.#probes = new Counter({
+      name: 'keyhold_probes_total',
+      help: 'Probes of customer keys, by verdict.',
+      labelNames: ['set', 'verdict'],
+      registers,
+    });
+    this.#probeSeconds = new Histogram({
+      name: 'keyhold_probe_duration_seconds',
+      help: 'Time that a probe took, with or without an answer.',
+      labelNames: ['set'],
+      buckets: PROBE_BUCKETS_SECONDS,
+      registers,
+    });
+    this.#revocations = new Counter({
+      name: 'keyhold_revocations_total',
+      help: 'Disks that a denied key took offline, by reason.',
+      labelNames: ['set', 'reason'],
+      registers,
+    });
+    this.#offlineSeconds = new Histogram({
+      name: 'keyhold_revocation_offline_seconds',
+      help: 'Time from the confirmed verdict until the key was wiped, and until the disk was offline.',
+      labelNames: ['phase'],
+      buckets: OFFLINE_BUCKETS_SECONDS,
+      registers,
+    });
+    this.#auditFailures = new Counter({
+      name: 'keyhold_audit_failures_total',
+      help: 'Records that could not be written to the audit log.',
+      registers,
+    });
+    registerDiskMetrics(this.#registry, () => this.#disks);
+    this.#registerSetMetrics();
+    this.#registerProcessMetrics(options.version);
+    collectDefaultMetrics({ register: this.#registry });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** Every metric's name, for the check against docs/METRICS.md. */
+  names(): string[] {
+    return this.#registry.getMetricsAsArray().map(({ name }) => name);
+  }
+
+  /** The text that Prometheus reads. Callers at the same time share one. */
+  scrape(): Promise<string> {
+    this.#scraping ??= this.#scrape().finally(() => (this.#scraping = undefined));
+    return this.#scraping;
+  }
+
+  observeProbe({ set, verdict, durationMs }: ProbeObservation): void {
+    this.#probes.inc({ set, verdict });
+    this.#probeSeconds.observe({ set }, durationMs / 1000);
+  }
+
+  observeRevocation(observation: RevocationObservation): void {
+    const { set, reason, verdictBootMs, keyWipedBootMs, drainedBootMs } = observation;
+    this.#revocations.inc({ set, reason });
+    const phases = [
+      ['key_wiped', keyWipedBootMs],
+      ['offline', drainedBootMs],
+    ] as const;
+    for (const [phase, bootMs] of phases) {
+      this.#offlineSeconds.observe({ phase }, Math.max(0, bootMs - verdictBootMs) / 1000);
+    }
+  }
+
+  observeAuditFailure(): void {
+    this.#auditFailures.inc();
+  }
+
+  async #scrape(): Promise<string> {
+    // Read once, so that all metrics of a scrape show the same instant.
+    this.#disks = this.#sources.disks();
+    this.#sets = this.#sources.sets();
+    return this.#registry.metrics();
+  }
+
+  #registerSetMetrics(): void {
+    const register = (
+      name: string,
+      help: string,
+      read: (set: SetSample) => ReturnType<typeof stateSamples>,
+    ): void => {
+      const readAll = () => this.#sets.flatMap(read);
+      registerSampledMetric(this.#registry, { name, help, type: 'gauge', read: readAll });
+    };
+    const perKey = (set: SetSample, read: (key: KeySample) => number | null) =>
+      set.keys.flatMap((key) => {
+        const value = read(key);
+        return value === null ? [] : [{ labels: keyLabels(set, key), value }];
+      });
+    register(
+      'keyhold_set_lease_seconds_left',
+      'Time for which the last proof still permits keys in memory; absent before the first.',
+      ({ name: set, leaseSecondsLeft: value }) =>
+        value === null ? [] : [{ labels: { set }, value }],
+    );
+    register(
+      'keyhold_set_access',
+      '1 for what is known about access to the keys of the set, 0 for the others.',
+      ({ name, access }) => stateSamples({ set: name }, 'access', ACCESS, access),
+    );
+    register(
+      'keyhold_set_alarm',
+      '1 while a person should look at the set.',
+      ({ name: set, alarm }) => [{ labels: { set }, value: Number(alarm) }],
+    );
+    register(
+      'keyhold_key_last_probe_timestamp_seconds',
+      'When the key was probed last; absent before the first probe.',
+      (set) => perKey(set, (key) => (key.lastProbeMs === null ? null : key.lastProbeMs / 1000)),
+    );
+    register(
+      'keyhold_key_last_verdict',
+      '1 for the verdict of the last probe, 0 for the others.',
+      (set) =>
+        set.keys.flatMap((key) =>
+          stateSamples(keyLabels(set, key), 'verdict', VERDICTS, key.verdict),
+        ),
+    );
+  }
+
+  #registerProcessMetrics(version: string): void {
+    const register = (
+      type: 'gauge' | 'counter',
+      name: string,
+      help: string,
+      read: () => number,
+      labels = {},
+    ): void => {
+      const readOne = () => [{ labels, value: read() }];
+      registerSampledMetric(this.#registry, { name, help, type, read: readOne });
+    };
+    const sources = this.#sources;
+    const info = 'Always 1; says which version runs.';
+    register('gauge', 'keyhold_build_info', info, () => 1, { version });
+    register('gauge', 'keyhold_connections', 'NBD connections.', () => sources.connections().total);
+    register(
+      'gauge',
+      'keyhold_connections_negotiating',
+      'NBD connections in option negotiation.',
+      () => sources.connections().negotiating,
+    );
+    register('gauge', 'keyhold_shards', 'Shards that should run.', () => sources.shards().total);
+    register('gauge', 'keyhold_shards_alive', 'Shards that run.', () => sources.shards().alive);
+    register(
+      'counter',
+      'keyhold_shard_restarts_total',
+      'Shards that died and were started again.',
+      () => sources.shards().restarts,
+    );
+  }
+}
+
+function keyLabels(set: SetSample, key: KeySample): { set: string; key_version: string } {
+  return { set: set.name, key_version: key.version };
+}

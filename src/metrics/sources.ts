@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { NativeDiskStats } from '../dataplane/addon.js';
+
+/** What a scrape reads. Called at each scrape, synchronously: answers from memory, never does I/O. */
+export interface MetricsSources {
+  disks(): readonly DiskSample[];
+  sets(): readonly SetSample[];
+  /** NBD connections: all of them, and those still in option negotiation. */
+  connections(): { readonly total: number; readonly negotiating: number };
+  shards(): { readonly total: number; readonly alive: number; readonly restarts: number };
+}
+
+export interface DiskSample {
+  readonly name: string;
+  readonly set: string;
+  readonly sizeBytes: number;
+  readonly state: 'offline' | 'online' | 'suspended';
+  /** Of DESIGN.md's closed list; null when not offline. */
+  readonly reason: string | null;
+  readonly revoked: boolean;
+  /** Null while the disk is not open in the data plane: then it has no counters. */
+  readonly stats: NativeDiskStats | null;
+}
+
+export interface SetSample {
+  readonly name: string;
+  readonly access: 'unknown' | 'granted' | 'denied' | 'lapsed';
+  readonly alarm: boolean;
+  /** Null before the first PROOF. */
+  readonly leaseSecondsLeft: number | null;
+  readonly keys: readonly KeySample[];
+}
+
+export interface KeySample {
+  readonly version: string;
+  /** Wall clock, milliseconds; null before the first probe. */
+  readonly lastProbeMs: number | null;
+  readonly verdict: 'PROOF' | 'DENIED' | 'NO-ANSWER' | null;
+}

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+import { readFile } from 'node:fs/promises';
+import { test } from 'tap';
+import {
+  COMMANDS,
+  LATENCY_BUCKETS_SECONDS,
+  type NativeCommandStats,
+  type NativeDiskStats,
+} from '../../src/dataplane/addon.js';
+import { Metrics } from '../../src/metrics/metrics.js';
+import { histogramSamples } from '../../src/metrics/sampled-metric.js';
+import type { DiskSample, MetricsSources, SetSample } from '../../src/metrics/sources.js';
+import { parseExposition } from './exposition.js';
+
+const command = (factor: number): NativeCommandStats => ({
+  requestsOk: 10 * factor,
+  requestsError: 2 * factor,
+  requestsShutdown: factor,
+  bytes: 4096 * factor,
+  latencySumSeconds: 0.5 * factor,
+  latencyBuckets: [...LATENCY_BUCKETS_SECONDS, 0].map((_, index) => (index % 3) * factor),
+});
+
+const stats: NativeDiskStats = {
+  commands: {
+    read: command(1),
+    write: command(2),
+    flush: command(3),
+    trim: command(0),
+    write_zeroes: command(5),
+  },
+  inFlight: 4,
+  parked: 1,
+  connections: 2,
+  keyPresent: true,
+  encryptedBytes: 2 ** 52 + 1,
+  decryptedBytes: 7,
+};
+
+const DISK: DiskSample = {
+  name: 'd1',
+  set: 's1',
+  sizeBytes: 2 ** 30,
+  state: 'online',
+  reason: null,
+  revoked: true,
+  stats,
+};
+
+const SET: SetSample = {
+  name: 's1',
+  access: 'granted',
+  alarm: false,
+  leaseSecondsLeft: 12.5,
+  keys: [{ version: 'v1', lastProbeMs: 1_767_225_600_123, verdict: 'PROOF' }],
+};
+
+function metricsOf(
+  disks: DiskSample[],
+  sets: SetSample[],
+  rest: Partial<MetricsSources> = {},
+): Metrics {
+  return new Metrics({
+    version: '0.1.0',
+    sources: {
+      disks: () => disks,
+      sets: () => sets,
+      connections: () => ({ total: 3, negotiating: 1 }),
+      shards: () => ({ total: 2, alive: 1, restarts: 5 }),
+      ...rest,
+    },
+  });
+}
+
+/** Every sample of keyhold as `name{label=value,…}` → value. */
+async function samplesOf(metrics: Metrics): Promise<Record<string, number>> {
+  const families = parseExposition(await metrics.scrape());
+  return Object.fromEntries(
+    [...families.values()].flatMap(({ samples }) =>
+      samples.map(({ name, labels, value }) => {
+        const text = Object.entries(labels).map(([label, one]) => `${label}=${one}`);
+        return [`${name}{${text.join(',')}}`, value];
+      }),
+    ),
+  );
+}
+
+void test('a scrape is text that a strict reader takes', async (t) => {
+  const metrics = metricsOf([DISK], [SET]);
+  metrics.observeProbe({ set: 's1', verdict: 'PROOF', durationMs: 12 });
+  const families = parseExposition(await metrics.scrape());
+  t.ok(families.size > 30);
+  t.equal(metrics.contentType, 'text/plain; version=0.0.4; charset=utf-8');
+});
+
+void test('native counters arrive per disk, command and result', async (t) => {
+  const samples = await samplesOf(metricsOf([DISK], [SET]));
+  t.match(samples, {
+    'keyhold_nbd_requests_total{disk=d1,command=read,result=ok}': 10,
+    'keyhold_nbd_requests_total{disk=d1,command=write,result=error}': 4,
+    'keyhold_nbd_requests_total{disk=d1,command=write_zeroes,result=shutdown}': 5,
+    'keyhold_nbd_bytes_total{disk=d1,command=write}': 8192,
+    'keyhold_cipher_bytes_total{disk=d1,direction=encrypt}': 2 ** 52 + 1,
+    'keyhold_cipher_bytes_total{disk=d1,direction=decrypt}': 7,
+  });
+});
+
+void test('latency buckets become cumulative with sum and count', async (t) => {
+  const samples = await samplesOf(metricsOf([DISK], [SET]));
+  const name = 'keyhold_nbd_request_duration_seconds';
+  const counts = stats.commands.write.latencyBuckets;
+  let total = 0;
+  for (const [index, bound] of [...LATENCY_BUCKETS_SECONDS, '+Inf'].entries()) {
+    total += counts[index] ?? 0;
+    t.equal(samples[`${name}_bucket{disk=d1,command=write,le=${bound}}`], total);
+  }
+  t.equal(samples[`${name}_count{disk=d1,command=write}`], total);
+  t.equal(samples[`${name}_sum{disk=d1,command=write}`], 1);
+});
+
+void test('state, key and connections of a disk are shown', async (t) => {
+  t.match(await samplesOf(metricsOf([DISK], [SET])), {
+    'keyhold_disk_info{disk=d1,set=s1}': 1,
+    'keyhold_disk_size_bytes{disk=d1}': 2 ** 30,
+    'keyhold_disk_state{disk=d1,state=online}': 1,
+    'keyhold_disk_state{disk=d1,state=offline}': 0,
+    'keyhold_disk_state{disk=d1,state=suspended}': 0,
+    'keyhold_disk_revoked{disk=d1}': 1,
+    'keyhold_disk_key_present{disk=d1}': 1,
+    'keyhold_disk_in_flight{disk=d1}': 4,
+    'keyhold_disk_parked{disk=d1}': 1,
+    'keyhold_disk_connections{disk=d1}': 2,
+  });
+});
+
+void test('a disk that is not open has a state and a reason but no counters', async (t) => {
+  const disk: DiskSample = { ...DISK, state: 'offline', reason: 'key-disabled', stats: null };
+  const samples = await samplesOf(metricsOf([disk], []));
+  t.match(samples, {
+    'keyhold_disk_state{disk=d1,state=offline}': 1,
+    'keyhold_disk_offline_reason{disk=d1,reason=key-disabled}': 1,
+    'keyhold_disk_key_present{disk=d1}': 0,
+    'keyhold_disk_connections{disk=d1}': 0,
+  });
+  t.same(
+    Object.keys(samples).filter((name) => name.startsWith('keyhold_nbd_')),
+    [],
+  );
+});
+
+void test('lease, access and last probe of a set are shown', async (t) => {
+  t.match(await samplesOf(metricsOf([], [SET])), {
+    'keyhold_set_lease_seconds_left{set=s1}': 12.5,
+    'keyhold_set_access{set=s1,access=granted}': 1,
+    'keyhold_set_access{set=s1,access=denied}': 0,
+    'keyhold_set_alarm{set=s1}': 0,
+    'keyhold_key_last_probe_timestamp_seconds{set=s1,key_version=v1}': 1_767_225_600.123,
+    'keyhold_key_last_verdict{set=s1,key_version=v1,verdict=PROOF}': 1,
+    'keyhold_key_last_verdict{set=s1,key_version=v1,verdict=NO-ANSWER}': 0,
+  });
+});
+
+void test('a set that was never probed has no lease and no time of a probe', async (t) => {
+  const keys = [{ version: 'v1', lastProbeMs: null, verdict: null }];
+  const set: SetSample = { ...SET, access: 'unknown', leaseSecondsLeft: null, keys };
+  const samples = await samplesOf(metricsOf([], [set]));
+  t.equal(samples['keyhold_key_last_verdict{set=s1,key_version=v1,verdict=PROOF}'], 0);
+  t.same(
+    Object.keys(samples).filter((name) => /lease|timestamp_seconds\{set/.test(name)),
+    [],
+  );
+});
+
+void test('the daemon is shown', async (t) => {
+  t.match(await samplesOf(metricsOf([], [])), {
+    'keyhold_build_info{version=0.1.0}': 1,
+    'keyhold_connections{}': 3,
+    'keyhold_connections_negotiating{}': 1,
+    'keyhold_shards{}': 2,
+    'keyhold_shards_alive{}': 1,
+    'keyhold_shard_restarts_total{}': 5,
+    'keyhold_audit_failures_total{}': 0,
+  });
+});
+
+void test('a revocation counts once and is timed to wipe and to offline', async (t) => {
+  const metrics = metricsOf([], []);
+  metrics.observeRevocation({
+    set: 's1',
+    reason: 'key-disabled',
+    verdictBootMs: 1000,
+    keyWipedBootMs: 1000.5,
+    drainedBootMs: 1250,
+  });
+  const name = 'keyhold_revocation_offline_seconds';
+  t.match(await samplesOf(metrics), {
+    'keyhold_revocations_total{set=s1,reason=key-disabled}': 1,
+    [`${name}_sum{phase=key_wiped}`]: 0.0005,
+    [`${name}_sum{phase=offline}`]: 0.25,
+    [`${name}_bucket{le=0.0005,phase=key_wiped}`]: 1,
+    [`${name}_bucket{le=0.1,phase=offline}`]: 0,
+    [`${name}_bucket{le=0.5,phase=offline}`]: 1,
+  });
+});
+
+void test('probes count by verdict and are timed', async (t) => {
+  const metrics = metricsOf([], []);
+  metrics.observeProbe({ set: 's1', verdict: 'PROOF', durationMs: 20 });
+  metrics.observeProbe({ set: 's1', verdict: 'NO-ANSWER', durationMs: 5000 });
+  metrics.observeAuditFailure();
+  t.match(await samplesOf(metrics), {
+    'keyhold_probes_total{set=s1,verdict=PROOF}': 1,
+    'keyhold_probes_total{set=s1,verdict=NO-ANSWER}': 1,
+    'keyhold_probe_duration_seconds_count{set=s1}': 2,
+    'keyhold_probe_duration_seconds_sum{set=s1}': 5.02,
+    'keyhold_audit_failures_total{}': 1,
+  });
+});
+
+void test('label values with quotes, backslashes and newlines come through', async (t) => {
+  const name = 'a"b\\c\nd';
+  const families = parseExposition(await metricsOf([{ ...DISK, name }], []).scrape());
+  t.equal(families.get('keyhold_disk_info')?.samples[0]?.labels['disk'], name);
+});
+
+void test('all metrics of a scrape show the same instant, and scrapes at once share it', async (t) => {
+  let reads = 0;
+  const metrics = metricsOf([], [], {
+    disks: () => {
+      reads += 1;
+      return [DISK];
+    },
+  });
+  const [one, two] = await Promise.all([metrics.scrape(), metrics.scrape()]);
+  t.equal(one, two);
+  t.equal(reads, 1);
+  await metrics.scrape();
+  t.equal(reads, 2);
+});
+
+void test('a source that fails fails the scrape, and the next one works again', async (t) => {
+  let broken = true;
+  const metrics = metricsOf([], [], {
+    sets: () => {
+      if (broken) throw new Error('no sets');
+      return [];
+    },
+  });
+  await t.rejects(metrics.scrape(), { message: 'no sets' });
+  broken = false;
+  await t.resolves(metrics.scrape());
+});
+
+void test('a histogram with another number of buckets is a mistake, not a metric', (t) => {
+  t.throws(() => histogramSamples('h', {}, { bounds: [1, 2], counts: [1, 2], sum: 0 }), {
+    message: 'h: expected 3 buckets, got 2',
+  });
+  t.end();
+});
+
+void test('docs/METRICS.md has every metric and no other', async (t) => {
+  const page = await readFile(new URL('../../docs/METRICS.md', import.meta.url), 'utf8');
+  const documented = [...page.matchAll(/^\| `(keyhold_\w+)` \| (\w+) \|/gm)].map(
+    (m) => `${m[1]} ${m[2]}`,
+  );
+  const families = parseExposition(await metricsOf([DISK], [SET]).scrape());
+  const exported = [...families]
+    .filter(([name]) => name.startsWith('keyhold_'))
+    .map(([name, { type }]) => `${name} ${type}`);
+  t.same(documented.sort(), exported.sort());
+});
+
+void test('docs/METRICS.md names the labels of every metric', async (t) => {
+  const page = await readFile(new URL('../../docs/METRICS.md', import.meta.url), 'utf8');
+  const disk: DiskSample = { ...DISK, reason: 'detached' };
+  const metrics = metricsOf([disk], [SET]);
+  metrics.observeProbe({ set: 's1', verdict: 'PROOF', durationMs: 1 });
+  metrics.observeRevocation({
+    set: 's1',
+    reason: 'r',
+    verdictBootMs: 0,
+    keyWipedBootMs: 0,
+    drainedBootMs: 0,
+  });
+  const families = parseExposition(await metrics.scrape());
+  for (const [, name = '', cell = ''] of page.matchAll(
+    /^\| `(keyhold_\w+)` \| \w+ \| ?(.*?) ?\|/gm,
+  )) {
+    const labels = Object.keys(families.get(name)?.samples[0]?.labels ?? {}).filter(
+      (one) => one !== 'le',
+    );
+    t.same([...cell.matchAll(/`(\w+)`/g)].map((m) => m[1]).sort(), labels.sort(), name);
+  }
+});
+
+void test('every command of the data plane is shown', async (t) => {
+  const samples = await samplesOf(metricsOf([DISK], []));
+  for (const one of COMMANDS) t.hasProp(samples, `keyhold_nbd_bytes_total{disk=d1,command=${one}}`);
+});
