@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IncomingMessage, Server } from 'node:http';
-import type { Logger } from '../base/logger.js';
 import type { Server as NetServer, Socket } from 'node:net';
+import type { Logger } from '../base/logger.js';
 
 /** Limits of both servers. Nothing legitimate comes near them. */
 export const BODY_BYTES_MAX = 65_536;
@@ -9,6 +9,8 @@ export const HEADER_BYTES_MAX = 16_384;
 export const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 30_000;
 export const CONNECTIONS_MAX = 256;
+/** Longer than any probe interval: a probe must not meet a connection that is just being closed. */
+export const KEEP_ALIVE_TIMEOUT_MS = 120_000;
 
 /**
  * The body, or undefined if it is longer than BODY_BYTES_MAX. In that case the rest stays unread,
@@ -40,6 +42,7 @@ export function guard(server: Server, logger: Logger): void {
   server.on('error', (error) => logger.error({ detail: error.message }, 'embedded vault server'));
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
+  server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT_MS;
   server.maxConnections = CONNECTIONS_MAX;
 }
 
