@@ -187,7 +187,7 @@ export class ProbeLine {
     this.#noteIntegrity(asked.id, { verdict, settled });
     for (const member of recipients) member.onReport(report);
     if (settled) this.#resolveWaiters(recipients, report);
-    if (this.#closed || this.empty) return;
+    if (this.empty) return;
     this.#schedule(recheckMs ?? this.#usualPauseMs(verdict));
   }
 

@@ -152,8 +152,14 @@ export class SetService {
           { fields: { set: name, disks: disks.length } },
         );
       }
-      await this.#records.remove(name);
+      // Hidden first, so that no new disk can join it meanwhile.
       this.#sets.delete(name);
+      try {
+        await this.#records.remove(name);
+      } catch (error) {
+        this.#sets.set(name, set);
+        throw error;
+      }
       set.close('deleted');
       this.events.emit('deleted', { set: set.ref });
     });

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Clock } from '../base/clock.js';
+import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import { DATA_OFFSET_BYTES } from '../luks2/layout.js';
+import type { EncryptionSet } from '../sets/encryption-set.js';
+import { codes } from './errors.js';
+import type { DiskCause, DiskRef, EmitDiskEvent } from './events.js';
+import type { HeaderDek, HeaderStore } from './header-store.js';
+import type { OfflineFacts } from './lifecycle.js';
+import type { Limiter } from './limiter.js';
+import type { DiskClient, DiskPlane, PlaneDisk, PlaneDiskEvent } from './ports.js';
+import type { DiskRecord } from './record.js';
+
+export interface DiskHandsOptions {
+  readonly record: DiskRecord;
+  readonly set: EncryptionSet | undefined;
+  readonly plane: DiskPlane;
+  readonly headers: HeaderStore;
+  readonly opening: Limiter;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly emit: EmitDiskEvent;
+  readonly onPlaneEvent: (event: PlaneDiskEvent) => void;
+}
+
+/** Why and when something was set in motion: for receipts. */
+export interface Decision {
+  readonly cause: DiskCause;
+  readonly decidedBootMs: number;
+  readonly verdictStartedBootMs: number | undefined;
+}
+
+/**
+ * The hands of one disk: everything that touches store, set key and data plane. Called by its runner only,
+ * one call at a time; decides nothing.
+ */
+export class DiskHands {
+  readonly #options: DiskHandsOptions;
+  readonly #ref: DiskRef;
+  #planeDisk: PlaneDisk | undefined;
+  #dek: HeaderDek | undefined;
+  #unlockedBootMs = 0;
+  /** The receipt that the next disconnect completes. */
+  #receiptId: string | undefined;
+
+  constructor(options: DiskHandsOptions) {
+    const { name, uuid, set } = options.record;
+    this.#options = options;
+    this.#ref = { name, uuid, set };
+  }
+
+  get planeDisk(): PlaneDisk | undefined {
+    return this.#planeDisk;
+  }
+
+  clients(): DiskClient[] {
+    return this.#planeDisk?.clients() ?? [];
+  }
+
+  /** True for news of a wipe that an unlock has overtaken. */
+  isStale(keyWipedBootMs: number): boolean {
+    return keyWipedBootMs < this.#unlockedBootMs;
+  }
+
+  /** Opens the store unless it is still open, and unlocks. If it throws, what it opened is closed. */
+  async open(): Promise<void> {
+    const wasOpen = this.#planeDisk !== undefined;
+    try {
+      await this.#options.opening.run(async () => {
+        const set = this.#assertSet();
+        set.assertGranted();
+        this.#dek = await this.#loadHeader(set);
+        this.#planeDisk ??= await this.#openPlane(set);
+        await this.#unlock(set, this.#planeDisk, { dek: this.#dek, resumed: false });
+      });
+    } catch (error) {
+      if (!wasOpen) await this.disconnect();
+      throw error;
+    }
+  }
+
+  async resume(): Promise<void> {
+    const planeDisk = this.#planeDisk;
+    if (planeDisk === undefined || this.#dek === undefined) {
+      throw new Error(`disk ${this.#ref.name}: resumed without an open store`);
+    }
+    await this.#unlock(this.#assertSet(), planeDisk, { dek: this.#dek, resumed: true });
+  }
+
+  async suspend(): Promise<void> {
+    try {
+      const suspended = await this.#planeDisk?.suspend();
+      if (suspended === undefined) return;
+      this.#options.emit('suspended', { disk: this.#ref, ...suspended, by: 'control' });
+    } catch (error) {
+      // Native code, which watches the lease itself, may have been first.
+      if (codeOf(error) !== 'ERR_DISK_STATE') throw error;
+    }
+  }
+
+  async goOffline(facts: OfflineFacts, decision: Decision): Promise<void> {
+    const planeDisk = this.#planeDisk;
+    if (planeDisk === undefined) return;
+    const { emit, random } = this.#options;
+    try {
+      const receipt = await planeDisk.goOffline();
+      this.#receiptId = random.uuid();
+      const { reason, keyVersion, vaultRequestId, message } = facts;
+      emit('offline-receipt', {
+        disk: this.#ref,
+        receiptId: this.#receiptId,
+        reason,
+        keyVersion,
+        vaultRequestId,
+        message,
+        ...decision,
+        wipedAfterMs: receipt.keyWipedBootMs - decision.decidedBootMs,
+        drainedAfterMs: receipt.drainedBootMs - decision.decidedBootMs,
+        receipt,
+      });
+    } catch (error) {
+      this.#reportFailure(error);
+    }
+  }
+
+  /** Closes connections and store; afterwards nothing of the disk is open. */
+  async disconnect(): Promise<void> {
+    const planeDisk = this.#planeDisk;
+    if (planeDisk === undefined) return;
+    const receiptId = this.#receiptId;
+    this.#receiptId = undefined;
+    try {
+      const connections = await planeDisk.disconnectClients();
+      const bootMs = this.#options.clock.bootMs();
+      this.#options.emit('clients-disconnected', {
+        disk: this.#ref,
+        receiptId,
+        connections,
+        bootMs,
+      });
+      await planeDisk.close();
+    } catch (error) {
+      this.#reportFailure(error);
+    } finally {
+      this.#planeDisk = undefined;
+      this.#dek = undefined;
+    }
+  }
+
+  async #loadHeader(set: EncryptionSet): Promise<HeaderDek> {
+    const { headers, record, emit } = this.#options;
+    const { dek, repair } = await headers.load(record, {
+      id: set.id,
+      setKeyGeneration: set.record.setKeyGeneration,
+    });
+    if (repair !== undefined) emit('header-damaged', { disk: this.#ref, ...repair });
+    return dek;
+  }
+
+  async #openPlane(set: EncryptionSet): Promise<PlaneDisk> {
+    const { plane, record, onPlaneEvent } = this.#options;
+    const { name, uuid, sizeBytes, sectorSizeBytes, readOnly, dmCrypt } = record;
+    return plane.openDisk(
+      {
+        name,
+        uuid,
+        sizeBytes,
+        sectorSizeBytes,
+        storePath: record.store.path,
+        dataOffsetBytes: DATA_OFFSET_BYTES,
+        readOnly,
+        holes: !dmCrypt,
+        lease: set.lease,
+        leaseEnforced: set.record.mode === 'immediate',
+      },
+      onPlaneEvent,
+    );
+  }
+
+  async #unlock(
+    set: EncryptionSet,
+    planeDisk: PlaneDisk,
+    { dek, resumed }: { dek: HeaderDek; resumed: boolean },
+  ): Promise<void> {
+    await set.useSetKey((key) => {
+      planeDisk.unlock(key, dek);
+      this.#unlockedBootMs = this.#options.clock.bootMs();
+    });
+    this.#options.emit('unlocked', { disk: this.#ref, resumed });
+  }
+
+  #assertSet(): EncryptionSet {
+    const { set, record } = this.#options;
+    if (set !== undefined) return set;
+    throw new KeyholdError(
+      codes.ERR_DISK_KEY_INACCESSIBLE,
+      `attaching disk ${record.name}: its encryption set ${record.set.name} (${record.set.id}) ` +
+        'cannot be loaded',
+      { fields: { disk: record.name, set: record.set.name } },
+    );
+  }
+
+  #reportFailure(error: unknown): void {
+    const code = codeOf(error) ?? 'ERR_INTERNAL';
+    this.#options.emit('offline-failed', { disk: this.#ref, code, message: messageOf(error) });
+  }
+}

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Timer } from '../base/clock.js';
+import { assertNever, KeyholdError, messageOf } from '../base/errors.js';
+import type { RecordStore } from '../base/record-store.js';
+import type { EncryptionSet } from '../sets/encryption-set.js';
+import { type Decision, DiskHands, type DiskHandsOptions } from './disk-hands.js';
+import { codes } from './errors.js';
+import type { DiskCause, DiskRef, DiskStateView } from './events.js';
+import { failureFacts, initialControl, keyAccessOf, recordFor } from './facts.js';
+import {
+  type DiskControl,
+  type Effect,
+  type LifecycleContext,
+  type LifecycleEvent,
+  type OfflineFacts,
+  type TimerName,
+  transition,
+} from './lifecycle.js';
+import type { DiskClient, PlaneDiskEvent } from './ports.js';
+import type { DiskRecord } from './record.js';
+import { SerialQueue } from './serial-queue.js';
+import { causeOf, failureError, refusalError, sameState, viewState } from './state-view.js';
+import { removeStoreFile } from './store-file.js';
+
+export interface DiskRunnerOptions extends Omit<DiskHandsOptions, 'onPlaneEvent'> {
+  readonly records: RecordStore<DiskRecord>;
+  /** How long a revoked disk outlives its last client. */
+  readonly graceMs: number;
+  /** How long connections stay open after going offline. */
+  readonly lingerMs: number;
+}
+
+/**
+ * One disk: its state, and the one event loop through which everything that happens to it goes, one event
+ * after the other. What happens is decided by `transition`, and done by DiskHands.
+ */
+export class DiskRunner {
+  readonly ref: DiskRef;
+  readonly #options: DiskRunnerOptions;
+  readonly #hands: DiskHands;
+  #record: DiskRecord;
+  #control: DiskControl;
+  #onlineRequestId: string | null = null;
+  readonly #timers = new Map<TimerName, Timer>();
+  readonly #queue = new SerialQueue();
+  #closed = false;
+  /** Notices that already stand in the queue: they are read when their turn comes, so one is enough. */
+  readonly #noted = new Set<'access' | 'clients'>();
+  /** Why the last open or resume failed, for the command that wanted it. */
+  #failure: unknown;
+
+  constructor(options: DiskRunnerOptions) {
+    const { name, uuid, set } = options.record;
+    this.ref = { name, uuid, set };
+    this.#options = options;
+    this.#record = options.record;
+    this.#control = initialControl(options.record, options.clock.nowMs());
+    this.#hands = new DiskHands({ ...options, onPlaneEvent: (event) => this.#onPlaneEvent(event) });
+  }
+
+  get record(): DiskRecord {
+    return this.#record;
+  }
+
+  get set(): EncryptionSet | undefined {
+    return this.#options.set;
+  }
+
+  get attached(): boolean {
+    return this.#control.attached;
+  }
+
+  get clients(): DiskClient[] {
+    return this.#hands.clients();
+  }
+
+  get state(): DiskStateView {
+    return this.#view(this.#control);
+  }
+
+  /** Resolves when the disk is online; else it rejects, and the intent is what it was. */
+  async attach(): Promise<void> {
+    await this.#command({ kind: 'attach' });
+  }
+
+  async detach(): Promise<void> {
+    await this.#command({ kind: 'detach' });
+  }
+
+  /** Rejects when the key is not accessible: then the disk is offline, and heals when it is again. */
+  async restart(): Promise<void> {
+    await this.#command({ kind: 'restart' });
+  }
+
+  /** The set's access may have changed. */
+  noteAccess(): void {
+    this.#note('access');
+  }
+
+  /** Takes the disk offline without touching its record. */
+  async shutdown(): Promise<void> {
+    await this.#queue.run(async () => {
+      if (this.#closed) return;
+      await this.#process({ kind: 'shutdown' });
+      this.#close();
+    });
+  }
+
+  /** Removes the store, then the record. Refused unless offline. Afterwards the runner is closed. */
+  async remove(options: { deleteStore: boolean }): Promise<{ storeRemoved: boolean }> {
+    const { name, store } = this.#record;
+    const storeRemoved = store.managed || options.deleteStore;
+    await this.#queue.run(async () => {
+      this.#assertOpen('deleting');
+      const { state } = this.state;
+      if (state !== 'offline') {
+        throw new KeyholdError(
+          codes.ERR_DISK_ONLINE,
+          `deleting disk ${name}: it is ${state}, expected offline`,
+          { fields: { disk: name, actual: state, expected: 'offline' } },
+        );
+      }
+      this.#stopTimers();
+      await this.#hands.disconnect();
+      if (storeRemoved) await this.#removeStore();
+      await this.#options.records.remove(name);
+      this.#close();
+    });
+    return { storeRemoved };
+  }
+
+  async #removeStore(): Promise<void> {
+    const { name, store } = this.#record;
+    try {
+      await removeStoreFile(store.path);
+    } catch (error) {
+      throw new KeyholdError(
+        codes.ERR_STORE_DELETE,
+        `deleting store ${store.path} of disk ${name}: ${messageOf(error)}`,
+        { fields: { disk: name, path: store.path }, cause: error },
+      );
+    }
+  }
+
+  async #command(event: LifecycleEvent & { kind: 'attach' | 'detach' | 'restart' }): Promise<void> {
+    await this.#queue.run(async () => {
+      this.#assertOpen(`${event.kind}ing`);
+      this.#failure = undefined;
+      await this.#process(event);
+      if (this.#failure === undefined) return;
+      const failed = { disk: this.ref.name, state: this.state, error: this.#failure };
+      throw failureError(event.kind, failed);
+    });
+  }
+
+  #note(what: 'access' | 'clients'): void {
+    if (this.#noted.has(what)) return;
+    this.#noted.add(what);
+    void this.#queue
+      .run(async () => {
+        this.#noted.delete(what);
+        if (!this.#closed) await this.#process({ kind: what });
+      })
+      .catch((error: unknown) => this.#reportUnexpected(error));
+  }
+
+  #notify(event: LifecycleEvent): void {
+    void this.#queue
+      .run(async () => {
+        if (!this.#closed) await this.#process(event);
+      })
+      .catch((error: unknown) => this.#reportUnexpected(error));
+  }
+
+  async #process(event: LifecycleEvent, inherited?: DiskCause): Promise<void> {
+    const before = this.#control;
+    const { control, effects } = transition(before, event, this.#context());
+    const decision = {
+      cause: causeOf(event, inherited),
+      decidedBootMs: this.#decidedBootMs(event),
+      verdictStartedBootMs: this.#verdictStartedBootMs(event),
+    };
+    const [first] = effects;
+    const recordFirst = first?.kind === 'record' && first.required;
+    this.#control = control;
+    if (recordFirst) {
+      try {
+        await this.#save();
+      } catch (error) {
+        this.#control = before;
+        throw error;
+      }
+    }
+    this.#publish(before, event, decision.cause);
+    for (const effect of recordFirst ? effects.slice(1) : effects) {
+      const followUp = await this.#perform(effect, decision);
+      if (followUp !== undefined) await this.#process(followUp, decision.cause);
+    }
+  }
+
+  async #perform(effect: Effect, decision: Decision): Promise<LifecycleEvent | undefined> {
+    switch (effect.kind) {
+      case 'record':
+        await this.#save().catch((error: unknown) =>
+          this.#options.emit('record-error', { disk: this.ref, message: messageOf(error) }),
+        );
+        return undefined;
+      case 'open':
+        return this.#open(effect.attachedBefore);
+      case 'resume':
+        return this.#resume();
+      case 'suspend':
+        await this.#hands.suspend();
+        return undefined;
+      case 'go-offline':
+        await this.#hands.goOffline(effect.facts, decision);
+        return undefined;
+      case 'disconnect':
+        this.#stopTimer('linger');
+        await this.#hands.disconnect();
+        return undefined;
+      case 'start-timer':
+        this.#startTimer(effect.timer);
+        return undefined;
+      case 'stop-timer':
+        this.#stopTimer(effect.timer);
+        return undefined;
+      case 'refuse':
+        throw refusalError(decision.cause, this.ref.name, effect);
+      default:
+        return assertNever(effect, 'effect');
+    }
+  }
+
+  async #open(attachedBefore: boolean): Promise<LifecycleEvent> {
+    try {
+      await this.#hands.open();
+      this.#noteOnline();
+      return { kind: 'opened' };
+    } catch (error) {
+      return { kind: 'open-failed', facts: this.#failed(error), attachedBefore };
+    }
+  }
+
+  async #resume(): Promise<LifecycleEvent> {
+    try {
+      await this.#hands.resume();
+      this.#noteOnline();
+      return { kind: 'resumed' };
+    } catch (error) {
+      return { kind: 'resume-failed', facts: this.#failed(error) };
+    }
+  }
+
+  #noteOnline(): void {
+    const access = this.#options.set?.access;
+    this.#onlineRequestId = access?.kind === 'granted' ? (access.verdict.requestId ?? null) : null;
+  }
+
+  #failed(error: unknown): OfflineFacts {
+    this.#failure = error;
+    const nowMs = this.#options.clock.nowMs();
+    const facts = failureFacts(error, keyAccessOf(this.#options.set, nowMs), nowMs);
+    const code = error instanceof KeyholdError ? error.code : 'ERR_INTERNAL';
+    const { reason } = facts;
+    this.#options.emit('open-failed', { disk: this.ref, reason, code, message: messageOf(error) });
+    return facts;
+  }
+
+  #context(): LifecycleContext {
+    const { set, clock } = this.#options;
+    const nowMs = clock.nowMs();
+    return {
+      mode: set?.record.mode ?? 'immediate',
+      holdOnHeal: set?.record.holdOnHeal ?? false,
+      access: keyAccessOf(set, nowMs),
+      clients: this.#hands.clients().length,
+      nowMs,
+    };
+  }
+
+  /** When what is being done was decided: a denial's confirmation, else now. */
+  #decidedBootMs(event: LifecycleEvent): number {
+    const access = this.#options.set?.access;
+    if (event.kind === 'access' && access?.kind === 'denied') return access.denial.confirmedBootMs;
+    return this.#options.clock.bootMs();
+  }
+
+  #verdictStartedBootMs(event: LifecycleEvent): number | undefined {
+    const access = this.#options.set?.access;
+    if (event.kind !== 'access' || access?.kind !== 'denied') return undefined;
+    return access.denial.verdict.startedBootMs;
+  }
+
+  async #save(): Promise<void> {
+    const record = recordFor(this.#record, this.#control);
+    await this.#options.records.save(record);
+    this.#record = record;
+  }
+
+  #publish(before: DiskControl, event: LifecycleEvent, cause: DiskCause): void {
+    const disk = this.ref;
+    if (event.kind === 'lease-ended' && before.phase.kind === 'online') {
+      const { keyWipedBootMs } = event;
+      const native = { keyWipedBootMs, parkedRequests: undefined, by: 'native' } as const;
+      this.#options.emit('suspended', { disk, ...native });
+    }
+    const previous = this.#view(before);
+    const current = this.state;
+    if (!sameState(previous, current)) {
+      this.#options.emit('state', { disk, cause, previous, current });
+    }
+  }
+
+  #view(control: DiskControl): DiskStateView {
+    return viewState(control, { set: this.#options.set, requestId: this.#onlineRequestId });
+  }
+
+  #onPlaneEvent(event: PlaneDiskEvent): void {
+    switch (event.kind) {
+      case 'lease-ended':
+        if (!this.#hands.isStale(event.keyWipedBootMs)) this.#notify(event);
+        break;
+      case 'store-error': {
+        const { operation, errno } = event;
+        this.#options.emit('store-error', { disk: this.ref, operation, errno });
+        break;
+      }
+      case 'client-connected':
+      case 'client-disconnected':
+        this.#options.emit('clients', { disk: this.ref, clients: event.clients });
+        this.#note('clients');
+        break;
+      default:
+        assertNever(event, 'plane event');
+    }
+  }
+
+  #startTimer(timer: TimerName): void {
+    const { clock, graceMs, lingerMs, set } = this.#options;
+    this.#stopTimer(timer);
+    const delaysMs = {
+      suspend: set?.record.suspendTimeoutMs ?? 0,
+      grace: graceMs,
+      linger: lingerMs,
+    };
+    const fire = (): void => {
+      this.#timers.delete(timer);
+      this.#notify({ kind: 'timer', timer });
+    };
+    this.#timers.set(timer, clock.setTimer(delaysMs[timer], fire));
+  }
+
+  #stopTimer(timer: TimerName): void {
+    this.#timers.get(timer)?.cancel();
+    this.#timers.delete(timer);
+  }
+
+  #stopTimers(): void {
+    for (const timer of [...this.#timers.keys()]) this.#stopTimer(timer);
+  }
+
+  #close(): void {
+    this.#stopTimers();
+    this.#closed = true;
+  }
+
+  #assertOpen(doing: string): void {
+    if (!this.#closed) return;
+    throw new KeyholdError(
+      codes.ERR_DISK_CLOSED,
+      `${doing} disk ${this.ref.name}: it was deleted, or the daemon is stopping`,
+      { fields: { disk: this.ref.name } },
+    );
+  }
+
+  #reportUnexpected(error: unknown): void {
+    const code = error instanceof KeyholdError ? error.code : 'ERR_INTERNAL';
+    this.#options.emit('offline-failed', { disk: this.ref, code, message: messageOf(error) });
+  }
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+import { join } from 'node:path';
+import type { Clock } from '../base/clock.js';
+import { Emitter } from '../base/emitter.js';
+import { KeyholdError, messageOf } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
+import { quoteName } from '../base/names.js';
+import type { Random } from '../base/random.js';
+import { type BrokenRecord, RecordStore } from '../base/record-store.js';
+import type { ExportDirectory, ExportInfo, ExportRefusal } from '../nbd/exports.js';
+import type { KeyCustody } from '../sets/ports.js';
+import type { SetService } from '../sets/set-service.js';
+import { type CreateDiskOptions, createStore, planDisk } from './create-disk.js';
+import { DiskRunner } from './disk-runner.js';
+import { codes } from './errors.js';
+import type { DiskEvents } from './events.js';
+import { HeaderStore } from './header-store.js';
+import { Limiter } from './limiter.js';
+import type { DiskClient, DiskPlane } from './ports.js';
+import { type DiskRecord, diskRecordSchema } from './record.js';
+import { type DiskView, viewDisk } from './view.js';
+
+/** A revoked disk in restart mode is kept this long after its last client has gone. */
+export const GRACE_MS_DEFAULT = 60_000;
+
+/** Clients get this long to read that the disk shut down before their connections are closed. */
+export const LINGER_MS_DEFAULT = 30_000;
+
+/** A whole host's disks come back at once: more stores opened in parallel would only queue in libuv. */
+const OPENING_AT_ONCE_MAX = 16;
+
+export interface DiskServiceOptions {
+  readonly stateDir: string;
+  readonly sets: SetService;
+  readonly plane: DiskPlane;
+  readonly custody: KeyCustody;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly graceMs?: number;
+  readonly lingerMs?: number;
+}
+
+/** Every disk of the daemon: records, states, commands. */
+export class DiskService {
+  readonly events: Emitter<DiskEvents>;
+  readonly #options: DiskServiceOptions;
+  readonly #records: RecordStore<DiskRecord>;
+  readonly #headers: HeaderStore;
+  readonly #opening = new Limiter(OPENING_AT_ONCE_MAX);
+  readonly #runners = new Map<string, DiskRunner>();
+  readonly #broken = new Map<string, BrokenRecord>();
+  /** Names that a create or delete is at work on, with the set that a new disk will belong to. */
+  readonly #busy = new Map<string, string | undefined>();
+  readonly #unsubscribe: ReadonlyArray<() => void>;
+  #closing = false;
+
+  constructor(options: DiskServiceOptions) {
+    const { logger, random, sets } = options;
+    this.#options = options;
+    this.events = new Emitter((error, kind) =>
+      logger.error({ kind, cause: messageOf(error) }, 'a listener of disk events failed'),
+    );
+    this.#records = new RecordStore({
+      directory: join(options.stateDir, 'disks'),
+      schema: diskRecordSchema,
+      uniqueId: (record) => record.uuid,
+    });
+    this.#headers = new HeaderStore({ random });
+    const changed = (event: { set: { id: string } }): void => this.#noteAccess(event.set.id);
+    this.#unsubscribe = [
+      sets.events.on('granted', changed),
+      sets.events.on('denied', changed),
+      sets.events.on('lapsed', changed),
+      // Every PROOF, not only the first: it is what retries whatever failed before.
+      sets.events.on('proof', changed),
+    ];
+  }
+
+  /** Reads the records; attached disks come online with the first PROOF of their sets. After sets.load(). */
+  async load(): Promise<void> {
+    const { records, broken } = await this.#records.load();
+    for (const record of broken) {
+      this.#broken.set(record.name, record);
+      this.#options.logger.error(
+        { disk: record.name, cause: record.message },
+        'disk record unusable',
+      );
+    }
+    for (const record of records) this.#runners.set(record.name, this.#runnerFor(record));
+    for (const runner of this.#runners.values()) runner.noteAccess();
+  }
+
+  broken(): BrokenRecord[] {
+    return [...this.#broken.values()];
+  }
+
+  /** Names of a set's disks, those that are just being created included. */
+  namesUsing(setId: string): string[] {
+    const created = [...this.#busy].filter(([, id]) => id === setId).map(([name]) => name);
+    const existing = [...this.#runners.values()]
+      .filter((runner) => runner.record.set.id === setId)
+      .map((runner) => runner.record.name);
+    return [...new Set([...existing, ...created])].sort();
+  }
+
+  view(name: string): DiskView {
+    return viewDisk(this.#get(name));
+  }
+
+  views(): DiskView[] {
+    return [...this.#runners.keys()].sort().map((name) => this.view(name));
+  }
+
+  clients(name: string): DiskClient[] {
+    return this.#get(name).clients;
+  }
+
+  /** What NBD clients see: only disks that are online or suspended. */
+  exports(): ExportDirectory {
+    return {
+      list: () =>
+        [...this.#runners.keys()]
+          .sort()
+          .filter((name) => this.view(name).state !== 'offline')
+          .map((name) => ({ name, description: '' })),
+      find: (name) => this.#export(name),
+    };
+  }
+
+  /**
+   * DEK, store with header, record; the disk is then offline(never-attached). If the call fails nothing of
+   * it remains. Needs access to the set's key.
+   */
+  async create(options: CreateDiskOptions): Promise<DiskView> {
+    const { sets, stateDir, random, clock, custody } = this.#options;
+    const set = sets.get(options.set);
+    const context = { set, stateDir, uuid: random.uuid(), nowMs: clock.nowMs() };
+    const record = planDisk(options, context);
+    return this.#exclusively(record.name, set.id, async () => {
+      this.#assertNew(record);
+      await this.#refreshAccess(options.set);
+      const store = await createStore(record, { set, custody, headers: this.#headers, random });
+      try {
+        await this.#records.save(record);
+      } catch (error) {
+        await this.#records.remove(record.name).catch(() => undefined);
+        await store.remove();
+        throw error;
+      }
+      const runner = this.#runnerFor(record);
+      this.#runners.set(record.name, runner);
+      const { sizeBytes } = record;
+      this.events.emit('created', { disk: runner.ref, sizeBytes, store: record.store.path });
+      return viewDisk(runner);
+    });
+  }
+
+  /** Probes first when access is not granted as far as is known, so that a key just enabled is seen. */
+  async attach(name: string): Promise<DiskView> {
+    const runner = this.#get(name);
+    await this.#refreshAccess(runner.record.set.name);
+    await runner.attach();
+    return viewDisk(runner);
+  }
+
+  async detach(name: string): Promise<DiskView> {
+    const runner = this.#get(name);
+    await runner.detach();
+    return viewDisk(runner);
+  }
+
+  async restart(name: string): Promise<DiskView> {
+    const runner = this.#get(name);
+    await this.#refreshAccess(runner.record.set.name);
+    await runner.restart();
+    return viewDisk(runner);
+  }
+
+  /**
+   * Refused unless the disk is offline. A store in the state directory goes with the disk, one that the
+   * operator named only with `deleteStore`.
+   */
+  async delete(name: string, options: { deleteStore: boolean }): Promise<void> {
+    const runner = this.#get(name);
+    await this.#exclusively(name, undefined, async () => {
+      const { storeRemoved } = await runner.remove(options);
+      this.#runners.delete(name);
+      this.events.emit('deleted', { disk: runner.ref, storeRemoved });
+    });
+  }
+
+  /** Takes every disk offline; their records keep them attached for the next start. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    for (const end of this.#unsubscribe) end();
+    await Promise.all([...this.#runners.values()].map((runner) => runner.shutdown()));
+  }
+
+  #get(name: string): DiskRunner {
+    const runner = this.#runners.get(name);
+    if (runner !== undefined) return runner;
+    const broken = this.#broken.get(name);
+    if (broken !== undefined) {
+      throw new KeyholdError(
+        codes.ERR_DISK_RECORD,
+        `reading the record of disk ${name}: ${broken.path}: ${broken.message}`,
+        { fields: { disk: name, path: broken.path } },
+      );
+    }
+    throw new KeyholdError(codes.ERR_DISK_NOT_FOUND, `no disk ${quoteName(name)}`, {
+      fields: { disk: quoteName(name) },
+    });
+  }
+
+  #export(name: string): ExportInfo | ExportRefusal {
+    const runner = this.#runners.get(name);
+    if (runner === undefined) {
+      return { refused: 'unknown', text: `no export ${quoteName(name)}` };
+    }
+    const { record, state } = runner;
+    if (state.state === 'offline') {
+      return { refused: 'offline', text: `export ${name} is offline: ${state.reason ?? ''}` };
+    }
+    const { sizeBytes, sectorSizeBytes, readOnly } = record;
+    return { name, description: '', sizeBytes, sectorSizeBytes, readOnly };
+  }
+
+  #runnerFor(record: DiskRecord): DiskRunner {
+    const { sets, plane, clock, random } = this.#options;
+    return new DiskRunner({
+      record,
+      set: sets.byId(record.set.id),
+      plane,
+      headers: this.#headers,
+      records: this.#records,
+      opening: this.#opening,
+      clock,
+      random,
+      graceMs: this.#options.graceMs ?? GRACE_MS_DEFAULT,
+      lingerMs: this.#options.lingerMs ?? LINGER_MS_DEFAULT,
+      emit: (kind, event) => this.events.emit(kind, event),
+    });
+  }
+
+  #noteAccess(setId: string): void {
+    for (const runner of this.#runners.values()) {
+      if (runner.record.set.id === setId) runner.noteAccess();
+    }
+  }
+
+  async #refreshAccess(setName: string): Promise<void> {
+    const set = this.#options.sets.list().find((candidate) => candidate.name === setName);
+    if (set === undefined || set.access.kind === 'granted') return;
+    await set.probe();
+  }
+
+  #assertNew({ name, store }: DiskRecord): void {
+    if (this.#runners.has(name) || this.#broken.has(name)) {
+      throw new KeyholdError(
+        codes.ERR_DISK_EXISTS,
+        `creating disk ${name}: ${this.#records.pathOf(name)} exists already`,
+        { fields: { disk: name } },
+      );
+    }
+    const other = [...this.#runners.values()].find(
+      (runner) => runner.record.store.path === store.path,
+    );
+    if (other === undefined) return;
+    throw new KeyholdError(
+      codes.ERR_STORE_EXISTS,
+      `creating disk ${name}: store ${store.path} is that of disk ${other.record.name}`,
+      { fields: { disk: name, other: other.record.name } },
+    );
+  }
+
+  async #exclusively<T>(
+    name: string,
+    setId: string | undefined,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    if (this.#closing || this.#busy.has(name)) {
+      const why = this.#closing ? 'the daemon is stopping' : 'another command is at work on it';
+      throw new KeyholdError(
+        this.#closing ? codes.ERR_DISK_CLOSED : codes.ERR_DISK_BUSY,
+        `disk ${name}: ${why}`,
+        { fields: { disk: name } },
+      );
+    }
+    this.#busy.set(name, setId);
+    try {
+      return await work();
+    } finally {
+      this.#busy.delete(name);
+    }
+  }
+}

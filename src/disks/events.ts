@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { SetIdentity } from '../sets/access.js';
+import type { OfflineReceipt } from './ports.js';
+import type { OfflineReason } from './record.js';
+
+export interface DiskRef {
+  readonly name: string;
+  readonly uuid: string;
+  readonly set: SetIdentity;
+}
+
+/** What a disk shows of its state; states and reasons as users know them. */
+export interface DiskStateView {
+  readonly state: 'offline' | 'online' | 'suspended';
+  readonly reason: OfflineReason | null;
+  readonly revoked: boolean;
+  /** Wall time in ms since which state, reason and revoked are as they are. */
+  readonly sinceMs: number;
+  readonly keyVersion: string | null;
+  readonly vaultRequestId: string | null;
+  readonly message: string | null;
+}
+
+/** What brought a change about: a command, a verdict, a timer, native code. */
+export type DiskCause =
+  | 'attach'
+  | 'detach'
+  | 'restart'
+  | 'shutdown'
+  | 'access'
+  | 'lease-ended'
+  | 'suspend-timeout'
+  | 'grace-timeout'
+  | 'failure';
+
+/** What a DiskService tells: for audit, metrics and the event stream. */
+export interface DiskEvents {
+  created: { readonly disk: DiskRef; readonly sizeBytes: number; readonly store: string };
+  deleted: { readonly disk: DiskRef; readonly storeRemoved: boolean };
+  /** State, reason or revoked changed. */
+  state: {
+    readonly disk: DiskRef;
+    readonly cause: DiskCause;
+    readonly previous: DiskStateView;
+    readonly current: DiskStateView;
+  };
+  /** The DEK was unsealed into native memory; `resumed`: with requests that had been parked. */
+  unlocked: { readonly disk: DiskRef; readonly resumed: boolean };
+  suspended: {
+    readonly disk: DiskRef;
+    readonly keyWipedBootMs: number;
+    /** Unknown when native code came first. */
+    readonly parkedRequests: number | undefined;
+    readonly by: 'control' | 'native';
+  };
+  /** Proof of a take-offline. `clients-disconnected` with the same id completes it after the linger. */
+  'offline-receipt': {
+    readonly disk: DiskRef;
+    readonly receiptId: string;
+    readonly cause: DiskCause;
+    readonly reason: OfflineReason;
+    readonly keyVersion: string | null;
+    readonly vaultRequestId: string | null;
+    readonly message: string | null;
+    /** When the verdict was believed or the command was taken up; CLOCK_BOOTTIME ms. */
+    readonly decidedBootMs: number;
+    /** When the probe started whose answer was believed; undefined for other causes. */
+    readonly verdictStartedBootMs: number | undefined;
+    /** From decision to wiped key, and to the last answer. */
+    readonly wipedAfterMs: number;
+    readonly drainedAfterMs: number;
+    readonly receipt: OfflineReceipt;
+  };
+  'offline-failed': { readonly disk: DiskRef; readonly code: string; readonly message: string };
+  'clients-disconnected': {
+    readonly disk: DiskRef;
+    readonly receiptId: string | undefined;
+    readonly connections: number;
+    readonly bootMs: number;
+  };
+  'open-failed': {
+    readonly disk: DiskRef;
+    readonly reason: OfflineReason;
+    readonly code: string;
+    readonly message: string;
+  };
+  'header-damaged': {
+    readonly disk: DiskRef;
+    readonly copy: 'primary' | 'secondary';
+    readonly fault: string;
+    readonly repaired: boolean;
+  };
+  'store-error': { readonly disk: DiskRef; readonly operation: string; readonly errno: string };
+  /** A state change could not be written down; it is in force all the same. */
+  'record-error': { readonly disk: DiskRef; readonly message: string };
+  clients: { readonly disk: DiskRef; readonly clients: number };
+}
+
+export type EmitDiskEvent = <K extends keyof DiskEvents>(kind: K, event: DiskEvents[K]) => void;
