@@ -3,8 +3,10 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { writeFileAtomic } from '../../base/atomic-file.js';
 import { codeOf, KeyholdError } from '../../base/errors.js';
+import { type FilledConfig, parseConfig } from '../../config/config.js';
 import type { VaultReady } from '../commands/vault-serve.js';
 import { codes } from '../errors.js';
+import { DEMO_IDENTITY } from './demo.js';
 import type { DevPaths } from './state-directory.js';
 
 const METRICS_HOST = '127.0.0.1';
@@ -12,7 +14,7 @@ const METRICS_HOST = '127.0.0.1';
 const METRICS_PORT_DEFAULT = 9754;
 
 /** Values of keyhold.toml that the rest of `keyhold dev` depends on, by section and key. */
-type DevFacts = Readonly<Record<string, string>>;
+type DevFacts = Readonly<Record<string, unknown>>;
 
 /**
  * Makes sure that keyhold.toml exists and fits this directory and this vault. A file that stands is
@@ -30,9 +32,11 @@ export async function prepareConfig(
     await writeFileAtomic(paths.config, render(facts, port), { mode: 0o600 });
     return;
   }
-  checkFacts(paths.config, text, facts);
-  const wanted = metricsPortOf(text);
-  if (wanted === undefined) return;
+  const config = parseConfig(text, paths.config);
+  checkFacts(config, facts);
+  const listen = config.metrics.listen;
+  if (listen === null || listen.host !== METRICS_HOST) return;
+  const wanted = listen.port;
   const port = await freePort(wanted);
   if (port === wanted) return;
   options.note?.(`metrics port ${wanted} is busy: ${paths.config} says ${port} from now on`);
@@ -45,11 +49,13 @@ function factsOf(paths: DevPaths, vault: VaultReady): DevFacts {
     state_dir: paths.daemonState,
     'nbd.socket': paths.nbdSocket,
     'admin.socket': paths.adminSocket,
-    'identity.dev.kind': 'embedded-vault',
-    'identity.dev.authority_host': vault.url,
-    'identity.dev.tenant_id': vault.tenantId,
-    'identity.dev.client_id': vault.clientId,
-    'identity.dev.secret_file': vault.clientSecretPath,
+    ...prefixed(`identity.${DEMO_IDENTITY}.`, {
+      kind: 'embedded-vault',
+      authority_host: vault.url,
+      tenant_id: vault.tenantId,
+      client_id: vault.clientId,
+      secret_file: vault.clientSecretPath,
+    }),
     'vault.ca_file': vault.caPath,
   };
 }
@@ -63,7 +69,7 @@ function render(facts: DevFacts, metricsPort: number): string {
     const dot = path.lastIndexOf('.');
     const section = path.slice(0, Math.max(0, dot));
     const lines = sections.get(section) ?? [];
-    // A basic string of TOML takes what JSON escapes.
+    // Strings and booleans of JSON are strings and booleans of TOML.
     lines.push(`${path.slice(dot + 1)} = ${JSON.stringify(value)}\n`);
     sections.set(section, lines);
   }
@@ -73,58 +79,34 @@ function render(facts: DevFacts, metricsPort: number): string {
   return `# Written by keyhold dev. Delete it to have it written anew.\n${body.join('')}`;
 }
 
-/** Throws for the first value that differs; nothing is written then. */
-function checkFacts(path: string, text: string, facts: DevFacts): void {
-  const found = stringsOf(text);
+/** Throws for the first value that differs. */
+function checkFacts(config: FilledConfig, facts: DevFacts): void {
+  const found: Readonly<Record<string, unknown>> = {
+    state_dir: config.stateDir,
+    'nbd.socket': config.nbd.socket,
+    'admin.socket': config.admin.socket,
+    'vault.ca_file': config.vault.caFile,
+    ...prefixed(`identity.${DEMO_IDENTITY}.`, config.identities[DEMO_IDENTITY] ?? {}),
+  };
   for (const [name, expected] of Object.entries(facts)) {
-    const actual = found.get(name);
+    const actual = found[name];
     if (actual === expected) continue;
     throw new KeyholdError(
       codes.ERR_CLI_DEV_CONFIG,
-      `cannot start with ${path}: expected ${name} = ${JSON.stringify(expected)}, ` +
+      `cannot start with ${config.path}: expected ${name} = ${JSON.stringify(expected)}, ` +
         `found ${actual === undefined ? 'none' : JSON.stringify(actual)}`,
-      { fields: { path, name, expected, actual: actual ?? null } },
+      { fields: { path: config.path, name, expected, actual: actual ?? null } },
     );
   }
 }
 
-const LINE =
-  /^\s*(?:\[(?<section>[\w.-]+)\]|(?<key>[\w-]+)\s*=\s*(?<value>"[^"]*"|'[^']*'))\s*(?:#.*)?$/;
-
-/**
- * The strings of a TOML file by section and key, for files of the form that `render` writes: one
- * section or string a line. The daemon parses the whole of TOML and checks everything else.
- */
-function stringsOf(text: string): Map<string, string> {
-  const strings = new Map<string, string>();
-  let section = '';
-  for (const line of text.split('\n')) {
-    const groups = LINE.exec(line)?.groups;
-    if (groups?.['section'] !== undefined) section = `${groups['section']}.`;
-    const { key, value } = groups ?? {};
-    if (key !== undefined && value !== undefined) strings.set(section + key, unquote(value));
-  }
-  return strings;
+function prefixed(prefix: string, object: object): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(object).map(([key, value]) => [prefix + key, value]));
 }
 
-function unquote(value: string): string {
-  if (value.startsWith("'")) return value.slice(1, -1);
-  try {
-    return JSON.parse(value) as string;
-  } catch {
-    return value.slice(1, -1); // an escape that JSON has not: it will not be equal
-  }
-}
-
-/** No other section of the file listens on this host: the value itself finds its line. */
+/** The value finds its line: nothing else in the file can listen on this address. */
 function metricsLine(port: number): RegExp {
   return new RegExp(`listen\\s*=\\s*["']127\\.0\\.0\\.1:${port}["']`);
-}
-
-/** The recorded port, if metrics are served on the host that this program writes. */
-function metricsPortOf(text: string): number | undefined {
-  const match = /^127\.0\.0\.1:(\d{1,5})$/.exec(stringsOf(text).get('metrics.listen') ?? '');
-  return match === null ? undefined : Number(match[1]);
 }
 
 /** `wanted` if nobody listens on it, else any free port. */

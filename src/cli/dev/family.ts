@@ -14,7 +14,6 @@ export interface ChildSpec {
   readonly name: string;
   readonly command: string;
   readonly args: readonly string[];
-  readonly env?: NodeJS.ProcessEnv;
   /** Standard error, and standard output unless `readStdout`, go to this file, begun anew. */
   readonly logPath: string;
   /** Hands standard output to the caller instead. */
@@ -54,16 +53,19 @@ export class Family {
 
   async start(spec: ChildSpec): Promise<ChildProcess> {
     const log = await open(spec.logPath, 'w', 0o600);
-    let child: ChildProcess;
     try {
-      child = spawn(spec.command, spec.args, {
-        stdio: ['pipe', spec.readStdout === true ? 'pipe' : log.fd, log.fd],
-        detached: true,
-        ...(spec.env === undefined ? {} : { env: spec.env }),
-      });
+      return this.#spawn(spec, log.fd);
     } finally {
       await log.close();
     }
+  }
+
+  /** Synchronous, so that no event of the child can come before its listeners. */
+  #spawn(spec: ChildSpec, logFd: number): ChildProcess {
+    const child = spawn(spec.command, spec.args, {
+      stdio: ['pipe', spec.readStdout === true ? 'pipe' : logFd, logFd],
+      detached: true,
+    });
     child.stdin?.on('error', () => undefined); // the child ended; its exit says so
     const ended = new Promise<void>((resolve) => {
       const onEnd = (how: string): void => {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { stat } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { realpath } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { codeOf, KeyholdError } from '../../base/errors.js';
 import { codes } from '../errors.js';
@@ -13,13 +14,15 @@ const OWNER_ANSWER_MS_MAX = 1000;
 
 /**
  * Locks a directory for this process. The lock is a listening socket in the kernel's abstract
- * namespace, named after the directory's device and inode: it cannot be left behind stale, since the
- * kernel drops it with the process however that ends, two takers cannot race as they do over a pid
- * file, and it holds across every path to the same directory. It answers with its owner's pid.
+ * namespace, named after the directory's real path: it cannot be left behind stale, since the kernel
+ * drops it with the process however that ends, and two takers cannot race as they do over a pid file.
+ * It answers with its owner's pid.
  */
 export async function lockDirectory(path: string): Promise<DirectoryLock> {
-  const { dev, ino } = await stat(path, { bigint: true });
-  const name = `\0keyhold-dev:${dev}:${ino}`;
+  const digest = createHash('sha256')
+    .update(await realpath(path))
+    .digest('hex');
+  const name = `\0keyhold-dev-${digest}`;
   const server = createServer((socket) => {
     socket.on('error', () => undefined); // the asker went away
     socket.end(String(process.pid));
