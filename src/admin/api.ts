@@ -122,6 +122,8 @@ export const setViewSchema = z
     probeIntervalSeconds: seconds,
     leaseSeconds: seconds,
     suspendTimeoutSeconds: seconds,
+    /** Disks stay offline until an operator attaches them, although access came back. */
+    holdOnHeal: z.boolean(),
   })
   .meta({ id: 'EncryptionSet', description: 'An encryption set.' });
 export type SetView = z.infer<typeof setViewSchema>;
@@ -139,6 +141,7 @@ export const createSetRequestSchema = z
     suspendTimeoutMs: z.exactOptional(durationMs),
     /** Takes a key from a vault without purge protection. */
     allowPurgeable: z.exactOptional(z.boolean()),
+    holdOnHeal: z.exactOptional(z.boolean()),
   })
   .meta({ id: 'CreateSet' });
 export type CreateSetRequest = z.infer<typeof createSetRequestSchema>;

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { open } from 'node:fs/promises';
 import { parse as parseToml, TomlError } from 'smol-toml';
-import type { z } from 'zod';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import { describeIssues, formatIssues, type SchemaIssue } from '../base/schema-issues.js';
 import { parseDurationMs } from '../base/units.js';
+import type { IdentityConfig } from '../vault/identity-config.js';
 import { isLoopback, parseAddress, type Address } from './address.js';
 import { codes } from './errors.js';
-import type { identitySchema } from './identity.js';
+import { isUsablePath } from './paths.js';
 import { configSchema, type ConfigFile } from './schema.js';
 
 /** A config that a person writes is a few KiB. */
 const FILE_BYTES_MAX = 2 ** 20;
-
-export type IdentityConfig = z.infer<typeof identitySchema>;
 
 /** The config with every default applied; durations in milliseconds. */
 export interface FilledConfig {
@@ -34,21 +32,23 @@ export interface FilledConfig {
     /** `auto` or a kernel's name; whether this machine can run it, native code says. */
     readonly xts: string;
   };
+  /** Left out: the disk service's own defaults, 30 s and 60 s. */
   readonly disks: {
     /** How long clients of an offline disk may read their ESHUTDOWN before they are cut off. */
-    readonly lingerMs: number;
+    readonly lingerMs?: number;
     /** Restart mode: how long the last client of a revoked disk may be gone. */
-    readonly graceMs: number;
+    readonly graceMs?: number;
   };
   /** By name. */
   readonly identities: Readonly<Record<string, IdentityConfig>>;
   readonly vault: {
-    readonly caFile: string | null;
+    readonly caFile?: string;
     readonly verifyChallengeResource: boolean;
-    readonly proxy: string | null;
+    /** May hold a password: not for logs. */
+    readonly proxy?: string;
     readonly timeoutMs: number;
-    /** Null: the SDK's own. */
-    readonly serviceVersion: string | null;
+    /** Left out: the SDK's own. */
+    readonly serviceVersion?: string;
   };
 }
 
@@ -130,7 +130,18 @@ function checkTogether(file: ConfigFile): SchemaIssue[] {
     const message = `expected another path than nbd.socket, got ${nbdSocket}`;
     issues.push({ path: 'admin.socket', message });
   }
-  return issues;
+  return [...issues, ...relativeIdentityFiles(file)];
+}
+
+/** What a relative path means hangs on where the daemon was started. */
+function relativeIdentityFiles(file: ConfigFile): SchemaIssue[] {
+  return Object.entries(file.identity ?? {}).flatMap(([name, identity]) =>
+    Object.entries(identity).flatMap(([field, value]) => {
+      if (!field.endsWith('_file') || typeof value !== 'string' || isUsablePath(value)) return [];
+      const message = `expected an absolute path, got ${JSON.stringify(value)}`;
+      return [{ path: `identity.${name}.${field}`, message }];
+    }),
+  );
 }
 
 /** The one place where defaults are applied. */
@@ -142,8 +153,6 @@ const DEFAULTS = {
   metricsListen: '127.0.0.1:9754',
   shards: 0,
   xts: 'auto',
-  linger: '1s',
-  grace: '30s',
   vaultTimeout: '5s',
 } as const;
 
@@ -164,22 +173,26 @@ function fill(file: ConfigFile, path: string): FilledConfig {
       xts: file.data_plane?.xts ?? DEFAULTS.xts,
     },
     disks: {
-      lingerMs: parseDurationMs(file.disks?.linger ?? DEFAULTS.linger),
-      graceMs: parseDurationMs(file.disks?.grace ?? DEFAULTS.grace),
+      ...(file.disks?.linger === undefined ? {} : { lingerMs: parseDurationMs(file.disks.linger) }),
+      ...(file.disks?.grace === undefined ? {} : { graceMs: parseDurationMs(file.disks.grace) }),
     },
     identities: file.identity ?? {},
     vault: {
-      caFile: orNull(file.vault?.ca_file),
+      ...given('caFile', file.vault?.ca_file),
       verifyChallengeResource: file.vault?.verify_challenge_resource ?? true,
-      proxy: orNull(file.vault?.proxy),
+      ...given('proxy', file.vault?.proxy),
       timeoutMs: parseDurationMs(file.vault?.timeout ?? DEFAULTS.vaultTimeout),
-      serviceVersion: file.vault?.service_version ?? null,
+      ...given('serviceVersion', file.vault?.service_version),
     },
   };
 }
 
-function orNull(text: string | undefined): string | null {
-  return text === undefined || text === '' ? null : text;
+/** A field of its own when there is something to say. */
+function given<K extends string>(
+  name: K,
+  text: string | undefined,
+): { readonly [P in K]?: string } {
+  return (text === undefined || text === '' ? {} : { [name]: text }) as { [P in K]?: string };
 }
 
 /** Of a text that the schema let through. */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { z } from 'zod';
 import { parseDurationMs } from '../base/units.js';
+import { identityConfigSchema } from '../vault/identity-config.js';
 import { parseAddress } from './address.js';
-import { identitySchema } from './identity.js';
 import { absolutePath, absolutePathOrEmpty, socketPath } from './paths.js';
 
 /** More shards than cores only cost; no machine that this runs on has more cores. */
@@ -31,13 +31,12 @@ function duration(min: string, max: string): z.ZodString {
 
 const proxyUrl = z.string().refine(
   (text) => {
-    const url = URL.canParse(text) ? new URL(text) : undefined;
-    const isHttp = url?.protocol === 'http:' || url?.protocol === 'https:';
-    return text === '' || (isHttp && url.username === '' && url.password === '');
+    const protocol = URL.canParse(text) ? new URL(text).protocol : undefined;
+    return text === '' || protocol === 'http:' || protocol === 'https:';
   },
-  // The value is not repeated: what is wrong with it may be that it holds a password.
+  // The value is not repeated: it may hold the password of the proxy.
   {
-    message: 'expected an http:// or https:// URL without user and password, or nothing',
+    message: 'expected an http:// or https:// URL, or nothing',
     params: { hideValue: true },
   },
 );
@@ -72,14 +71,14 @@ export const configSchema = z.strictObject({
   ),
   disks: z.exactOptional(
     z.strictObject({
-      linger: z.exactOptional(duration('0s', '60s')),
+      linger: z.exactOptional(duration('0s', '10m')),
       grace: z.exactOptional(duration('0s', '24h')),
     }),
   ),
   identity: z.exactOptional(
     z.record(
       z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'expected letters, digits, . _ -'),
-      identitySchema,
+      identityConfigSchema,
     ),
   ),
   vault: z.exactOptional(

@@ -50,6 +50,7 @@ export const SET: SetView = {
   probeIntervalSeconds: 10,
   leaseSeconds: 900,
   suspendTimeoutSeconds: 300,
+  holdOnHeal: false,
 };
 
 export const CHECK: CheckResult = {
