@@ -1,7 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
+import { readlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'tap';
 import { groupId } from '../../src/admin/callers.js';
-import { DAEMON_UID, errorOf, OPERATOR_GID, raw, ROOT, startFixture } from './support.js';
+import { startAdminServer } from '../../src/admin/server.js';
+import { createSilentLogger } from '../../src/base/logger.js';
+import { createFakeServices } from './fake-services.js';
+import {
+  clock,
+  DAEMON_UID,
+  errorOf,
+  OPERATOR_GID,
+  raw,
+  ROOT,
+  startFixture,
+  temporaryDirectory,
+} from './support.js';
 
 const STATUS = ['GET', '/v1/status'] as const;
 const LIST = ['GET', '/v1/disks'] as const;
@@ -104,4 +118,27 @@ void test('a group that is missing, or a group file that is, gives nobody rights
   t.equal(groupId('/dev/null', 'keyhold'), undefined);
   t.equal(groupId('/etc/group', 'root'), 0);
   t.end();
+});
+
+void test('the descriptor that is asked about is the one of the connection', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const socketPath = join(directory, 'admin.sock');
+  const links: string[] = [];
+  const server = await startAdminServer({
+    socketPath,
+    services: createFakeServices(),
+    peerCredentials(fd) {
+      links.push(readlinkSync(`/proc/self/fd/${fd}`));
+      return ROOT;
+    },
+    logger: createSilentLogger(),
+    clock,
+    version: '0.1.0',
+  });
+  t.teardown(() => server.close());
+  await raw(socketPath, ...STATUS);
+  await raw(socketPath, ...STATUS);
+  t.equal(links.length, 2);
+  for (const link of links) t.match(link, /^socket:\[\d+\]$/);
+  t.not(links[0], links[1]);
 });
