@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/base/result.h"
+#include "core/io/ring.h"
+#include "core/io/unique_fd.h"
+
+namespace keyhold {
+
+class Plane;
+class Shard;
+
+/// A socket that accepts. Shared by the plane's list and the shard that accepts on it just now.
+struct ListeningSocket {
+  uint32_t id = 0;
+  UniqueFd socket;
+  std::string unix_path;  // empty for TCP
+  uint16_t port = 0;
+
+  ~ListeningSocket() { Shut(); }
+  /// No new connection from here on; the unix socket's file is removed. Idempotent.
+  void Shut();
+
+ private:
+  bool shut_ = false;
+};
+
+/// Binds, sets the mode, listens. A socket file that nobody answers on is replaced; kState when a
+/// living server answers, kInvalidArgument when the path is too long or is no socket.
+Result<std::shared_ptr<ListeningSocket>> OpenUnixListener(const std::string& path, uint32_t mode);
+/// `host` is an IP address or "localhost". Port 0 picks one.
+Result<std::shared_ptr<ListeningSocket>> OpenTcpListener(const std::string& host, uint16_t port);
+
+/// "unix:pid=…,uid=…,gid=…" or "address:port".
+std::string DescribePeer(int socket);
+
+/// Accepts on one socket for one shard and hands each connection to the plane.
+class Acceptor {
+ public:
+  Acceptor(Shard& shard, Plane& plane, std::shared_ptr<ListeningSocket> listener);
+
+  uint32_t listener_id() const { return listener_->id; }
+  void Begin();
+  void Stop();
+  /// Accepts again after the process had run out of descriptors.
+  void Tick();
+  bool finished() const { return stopped_ && !accept_op_.pending(); }
+
+ private:
+  void OnAccepted(int32_t result);
+
+  Shard& shard_;
+  Plane& plane_;
+  std::shared_ptr<ListeningSocket> listener_;
+  bool stopped_ = false;
+  bool waiting_ = false;  // for the next tick
+  MemberOp<Acceptor> accept_op_;
+};
+
+}  // namespace keyhold

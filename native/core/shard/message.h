@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/disk/disk_order.h"
+#include "core/io/unique_fd.h"
+
+namespace keyhold {
+
+struct ListeningSocket;
+
+/// What the whole plane knows of a connection. The fields after `connected_ns` are written by its
+/// shard and read by anyone.
+struct ConnectionRecord {
+  uint32_t id = 0;
+  uint32_t shard = 0;
+  uint32_t listener_id = 0;
+  std::string peer;
+  int64_t connected_ns = 0;
+  std::atomic<uint32_t> disk_id{0};  // 0 while in negotiation
+  std::atomic<uint32_t> in_flight{0};
+};
+
+/// What a shard does next with a connection in negotiation.
+struct NextStep {
+  enum class Kind : uint8_t { kRead, kClose, kTransmission };
+  Kind kind = Kind::kClose;
+  uint32_t disk_id = 0;
+  bool structured_replies = false;
+  std::vector<uint8_t> leftover;  // what came after the option that ended negotiation
+};
+
+struct AdoptConnection {
+  UniqueFd socket;
+  std::shared_ptr<ConnectionRecord> record;
+};
+struct AnswerNegotiation {
+  uint32_t connection_id;
+  std::vector<uint8_t> send;
+  NextStep next;
+};
+struct CloseConnection {
+  uint32_t connection_id;
+};
+struct StartAccepting {
+  std::shared_ptr<ListeningSocket> listener;
+};
+struct StopAccepting {
+  uint32_t listener_id;
+};
+struct CarryOutOrder {
+  DiskOrder::Share share;
+};
+struct FlushStore {
+  std::unique_ptr<FlushJob> job;
+};
+struct StopShard {};
+/// As if the ring had broken: for tests.
+struct FailShard {};
+
+using Message = std::variant<AdoptConnection, AnswerNegotiation, CloseConnection, StartAccepting,
+                             StopAccepting, CarryOutOrder, FlushStore, StopShard, FailShard>;
+
+}  // namespace keyhold

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/shard/negotiation.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/disk/lease.h"
+#include "core/shard/shard.h"
+
+namespace keyhold {
+
+Negotiation::Negotiation(Shard& shard, std::shared_ptr<ConnectionRecord> record, UniqueFd socket)
+    : Connection(shard, std::move(record), std::move(socket)),
+      receive_op_(this, &Negotiation::OnReceived),
+      send_op_(this, &Negotiation::OnSent) {}
+
+void Negotiation::Begin() {
+  shard_.Emit(NegotiationOpen{record_->id, record_->listener_id, record_->peer});
+}
+
+void Negotiation::Answer(std::vector<uint8_t> send, NextStep next) {
+  if (state_ != State::kAsking || closed_) return;
+  state_ = State::kSending;
+  send_ = std::move(send);
+  sent_bytes_ = 0;
+  next_ = std::move(next);
+  SendRest();
+}
+
+void Negotiation::SendRest() {
+  if (sent_bytes_ == send_.size()) {
+    DoNext();
+    return;
+  }
+  shard_.ring().Send(send_op_, socket_.get(), std::span(send_).subspan(sent_bytes_));
+}
+
+void Negotiation::OnSent(int32_t result) {
+  if (closed_) {
+    shard_.MarkWork(*this);
+    return;
+  }
+  if (result < 0 && result != -EINTR && result != -EAGAIN) {
+    Close(std::string("send in negotiation: ") + std::strerror(-result));
+    return;
+  }
+  if (result > 0) sent_bytes_ += static_cast<size_t>(result);
+  SendRest();
+}
+
+void Negotiation::DoNext() {
+  switch (next_.kind) {
+    case NextStep::Kind::kRead:
+      state_ = State::kReading;
+      Receive();
+      return;
+    case NextStep::Kind::kTransmission:
+      state_ = State::kDone;
+      shard_.StartSession(*this, std::move(next_));
+      return;
+    case NextStep::Kind::kClose:
+      state_ = State::kLingering;
+      linger_until_ns_ = BootTimeNs() + kLingerNs;
+      ::shutdown(socket_.get(), SHUT_WR);
+      Receive();
+      return;
+  }
+}
+
+void Negotiation::Receive() {
+  receive_buffer_.resize(kReceiveBytesMax);
+  shard_.ring().Receive(receive_op_, socket_.get(), receive_buffer_);
+}
+
+void Negotiation::OnReceived(int32_t result) {
+  if (closed_) {
+    shard_.MarkWork(*this);
+    return;
+  }
+  if (result == -EINTR || result == -EAGAIN) {
+    Receive();
+  } else if (state_ == State::kLingering) {
+    if (result > 0) {
+      Receive();
+    } else {
+      Close("the server ended negotiation");
+    }
+  } else if (result == 0) {
+    Close("the client left during negotiation");
+  } else if (result < 0) {
+    Close(std::string("receive in negotiation: ") + std::strerror(-result));
+  } else {
+    state_ = State::kAsking;
+    receive_buffer_.resize(static_cast<size_t>(result));
+    shard_.Emit(NegotiationData{record_->id, std::move(receive_buffer_)});
+    receive_buffer_.clear();
+  }
+}
+
+void Negotiation::Tick(int64_t now_ns) {
+  if (state_ == State::kLingering && !closed_ && now_ns >= linger_until_ns_) {
+    Close("the server ended negotiation");
+  }
+}
+
+bool Negotiation::Finished() const {
+  return (closed_ || state_ == State::kDone) && !receive_op_.pending() && !send_op_.pending();
+}
+
+void Negotiation::Close(std::string cause) {
+  if (closed_) return;
+  closed_ = true;
+  ::shutdown(socket_.get(), SHUT_RDWR);
+  shard_.Forget(*record_, 0, std::move(cause));
+  shard_.MarkWork(*this);
+}
+
+}  // namespace keyhold

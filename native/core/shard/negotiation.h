@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/io/ring.h"
+#include "core/shard/connection.h"
+
+namespace keyhold {
+
+/// A connection before transmission: moves bytes between the client and the control plane, which
+/// parses them. Strict ping-pong, so one event per connection is unanswered at most.
+///
+///           accepted                 Answer(send, next)
+///   ───────────────────▶ kAsking ───────────────────────▶ kSending ──all sent──┬─ next read ─▶
+///   kReading
+///        event open         ▲                                                  ├─ transmission ─▶
+///        kDone
+///                           └────────── event data ── kReading ◀───────────────┘─ close ─▶
+///                           kLingering
+class Negotiation final : public Connection {
+ public:
+  static constexpr size_t kReceiveBytesMax = 64 * 1024;
+  /// How long a closed connection waits for the client's end of file. Closing at once while the
+  /// client still sends would reset the connection and could destroy the last reply.
+  static constexpr int64_t kLingerNs = 1'000'000'000;
+
+  Negotiation(Shard& shard, std::shared_ptr<ConnectionRecord> record, UniqueFd socket);
+  ~Negotiation() override = default;
+
+  void Begin();
+  /// Ignored unless an event is unanswered.
+  void Answer(std::vector<uint8_t> send, NextStep next);
+
+  void Work() override {}
+  void Tick(int64_t now_ns) override;
+  bool Finished() const override;
+  void Close(std::string cause) override;
+
+ private:
+  enum class State : uint8_t { kAsking, kSending, kReading, kLingering, kDone };
+  void OnSent(int32_t result);
+  void OnReceived(int32_t result);
+  void SendRest();
+  void DoNext();
+  void Receive();
+
+  State state_ = State::kAsking;
+  bool closed_ = false;
+  std::vector<uint8_t> receive_buffer_;
+  std::vector<uint8_t> send_;
+  size_t sent_bytes_ = 0;
+  NextStep next_;
+  int64_t linger_until_ns_ = 0;
+  MemberOp<Negotiation> receive_op_;
+  MemberOp<Negotiation> send_op_;
+};
+
+}  // namespace keyhold

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/shard/plane.h"
+
+#include <utility>
+
+#include "core/shard/set_key_reaper.h"
+#include "core/shard/shard.h"
+#include "core/store/file_store.h"
+#include "core/xts/cipher.h"
+
+namespace keyhold {
+namespace {
+
+struct Registry {
+  std::mutex mutex;  // guards the members below
+  uint32_t next_id = 1;
+  std::map<uint32_t, std::weak_ptr<Plane>> planes;
+};
+
+/// Never destroyed: worker threads may still look up a plane while the process exits.
+Registry& TheRegistry() {
+  static auto* registry = new Registry();
+  return *registry;
+}
+
+uint32_t NextPlaneId() {
+  Registry& registry = TheRegistry();
+  std::lock_guard lock(registry.mutex);
+  return registry.next_id++;
+}
+
+Status CheckKernel(const std::string& name) {
+  std::string known = "auto";
+  for (std::string_view kernel : xts::AvailableKernels()) {
+    if (name == kernel) return Ok();
+    known.append(", ").append(kernel);
+  }
+  if (name == "auto") return Ok();
+  return Error{
+      ErrorCode::kInvalidArgument, 0,
+      "create the data plane with the cipher kernel \"" + name + "\": this machine runs " + known};
+}
+
+}  // namespace
+
+Plane::Plane(Options options, EventSink sink)
+    : id_(NextPlaneId()), options_(std::move(options)), sink_(std::move(sink)) {
+  for (uint32_t i = 0; i < options_.shards; ++i) slots_.push_back(std::make_unique<Slot>());
+}
+
+Result<std::shared_ptr<Plane>> Plane::Create(Options options, EventSink sink) {
+  if (options.shards < 1 || options.shards > KeyGuard::kShardsMax) {
+    return Error{ErrorCode::kInvalidArgument, 0,
+                 "create the data plane with " + std::to_string(options.shards) + " shards: 1 to " +
+                     std::to_string(KeyGuard::kShardsMax) + " are possible"};
+  }
+  Status kernel = CheckKernel(options.xts_kernel);
+  if (!kernel) return kernel.error();
+  std::shared_ptr<Plane> plane(new Plane(std::move(options), std::move(sink)));
+  Registry& registry = TheRegistry();
+  std::lock_guard lock(registry.mutex);
+  registry.planes[plane->id_] = plane;
+  return plane;
+}
+
+std::shared_ptr<Plane> Plane::Find(uint32_t id) {
+  Registry& registry = TheRegistry();
+  std::lock_guard lock(registry.mutex);
+  auto found = registry.planes.find(id);
+  return found == registry.planes.end() ? nullptr : found->second.lock();
+}
+
+Plane::~Plane() {
+  Stop();
+  Registry& registry = TheRegistry();
+  std::lock_guard lock(registry.mutex);
+  registry.planes.erase(id_);
+}
+
+Status Plane::RunShard(uint32_t index) {
+  if (index >= slots_.size()) {
+    return Error{ErrorCode::kInvalidArgument, 0,
+                 "run shard " + std::to_string(index) + ": the plane has " +
+                     std::to_string(slots_.size()) + " shards"};
+  }
+  Slot& slot = *slots_[index];
+  {
+    std::lock_guard lock(mutex_);
+    if (slot.running) {
+      return Error{ErrorCode::kState, 0,
+                   "run shard " + std::to_string(index) + ": it runs already"};
+    }
+    if (stopped_) return Ok();
+    slot.running = true;
+    slot.mailbox.Open();
+    PlaceListeners();
+  }
+  Status result = Shard::Run(*this, index, slot.mailbox);
+  LeaveSlot(index);
+  if (!result) Emit(ShardDied{index, result.error().message});
+  return result;
+}
+
+void Plane::LeaveSlot(uint32_t index) {
+  Slot& slot = *slots_[index];
+  slot.mailbox.Close();
+  std::vector<std::shared_ptr<ConnectionRecord>> lost;
+  {
+    std::lock_guard lock(mutex_);
+    slot.running = false;
+    for (auto& [id, entry] : listeners_) {
+      if (entry.shard == static_cast<int>(index)) entry.shard = -1;
+    }
+    PlaceListeners();
+    // Connections whose hand-over was still in the mailbox went with it.
+    for (auto& [id, record] : connections_) {
+      if (record->shard == index) lost.push_back(record);
+    }
+    for (auto& [id, disk] : disks_) disk->counters(index).ResetGauges();
+  }
+  for (const std::shared_ptr<ConnectionRecord>& record : lost) {
+    Forget(*record);
+    Emit(ConnectionClosed{record->id, 0, "its shard ended"});
+  }
+}
+
+void Plane::Stop() {
+  std::vector<std::shared_ptr<Disk>> disks;
+  {
+    std::lock_guard lock(mutex_);
+    if (stopped_.exchange(true)) return;
+    for (auto& [id, entry] : listeners_) entry.listener->Shut();
+    listeners_.clear();
+    for (auto& [id, disk] : disks_) disks.push_back(disk);
+  }
+  for (const std::shared_ptr<Disk>& disk : disks) disk->WipeForGood();
+  for (std::unique_ptr<Slot>& slot : slots_) slot->mailbox.Post(StopShard{});
+}
+
+void Plane::FailShardForTest(uint32_t index) {
+  if (index < slots_.size()) slots_[index]->mailbox.Post(FailShard{});
+}
+
+Result<uint32_t> Plane::ListenUnix(const std::string& path, uint32_t mode) {
+  Result<std::shared_ptr<ListeningSocket>> listener = OpenUnixListener(path, mode);
+  if (!listener) return listener.error();
+  return AddListener(listener.Take());
+}
+
+Result<Plane::TcpListener> Plane::ListenTcp(const std::string& host, uint16_t port) {
+  Result<std::shared_ptr<ListeningSocket>> listener = OpenTcpListener(host, port);
+  if (!listener) return listener.error();
+  const uint16_t bound = listener.value()->port;
+  return TcpListener{AddListener(listener.Take()), bound};
+}
+
+uint32_t Plane::AddListener(std::shared_ptr<ListeningSocket> listener) {
+  std::lock_guard lock(mutex_);
+  const uint32_t id = next_listener_id_++;
+  listener->id = id;
+  if (stopped_) {
+    listener->Shut();
+    return id;
+  }
+  listeners_[id] = {std::move(listener), -1};
+  PlaceListeners();
+  return id;
+}
+
+/// Gives every listener that accepts nowhere to a running shard.
+void Plane::PlaceListeners() {
+  for (auto& [id, entry] : listeners_) {
+    if (entry.shard >= 0) continue;
+    const int shard = LeastLoaded();
+    if (shard < 0) return;
+    if (slots_[static_cast<size_t>(shard)]->mailbox.Post(StartAccepting{entry.listener})) {
+      entry.shard = shard;
+    }
+  }
+}
+
+int Plane::LeastLoaded() const {
+  int best = -1;
+  uint32_t best_connections = UINT32_MAX;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    if (!slots_[i]->running || !slots_[i]->mailbox.open()) continue;
+    const uint32_t connections = slots_[i]->connections.load();
+    if (connections < best_connections) {
+      best = static_cast<int>(i);
+      best_connections = connections;
+    }
+  }
+  return best;
+}
+
+void Plane::CloseListener(uint32_t listener_id) {
+  std::lock_guard lock(mutex_);
+  auto found = listeners_.find(listener_id);
+  if (found == listeners_.end()) return;
+  found->second.listener->Shut();
+  if (found->second.shard >= 0) {
+    slots_[static_cast<size_t>(found->second.shard)]->mailbox.Post(StopAccepting{listener_id});
+  }
+  listeners_.erase(found);
+}
+
+void Plane::Welcome(UniqueFd socket, const ListeningSocket& listener) {
+  auto record = std::make_shared<ConnectionRecord>();
+  record->listener_id = listener.id;
+  record->peer = DescribePeer(socket.get());
+  record->connected_ns = BootTimeNs();
+  std::lock_guard lock(mutex_);
+  if (stopped_ || connections_.size() >= kConnectionsMax) return;
+  const int shard = LeastLoaded();
+  if (shard < 0) return;
+  Slot& slot = *slots_[static_cast<size_t>(shard)];
+  record->id = next_connection_id_++;
+  record->shard = static_cast<uint32_t>(shard);
+  connections_[record->id] = record;
+  slot.connections.fetch_add(1);
+  if (!slot.mailbox.Post(AdoptConnection{std::move(socket), record})) {
+    connections_.erase(record->id);
+    slot.connections.fetch_sub(1);
+  }
+}
+
+void Plane::Forget(const ConnectionRecord& record) {
+  std::lock_guard lock(mutex_);
+  if (connections_.erase(record.id) == 1) slots_[record.shard]->connections.fetch_sub(1);
+}
+
+void Plane::Respond(uint32_t connection_id, std::vector<uint8_t> send, NextStep next) {
+  std::lock_guard lock(mutex_);
+  auto found = connections_.find(connection_id);
+  if (found == connections_.end()) return;
+  slots_[found->second->shard]->mailbox.Post(
+      AnswerNegotiation{connection_id, std::move(send), std::move(next)});
+}
+
+void Plane::CloseConnection(uint32_t connection_id) {
+  std::lock_guard lock(mutex_);
+  auto found = connections_.find(connection_id);
+  if (found == connections_.end()) return;
+  slots_[found->second->shard]->mailbox.Post(keyhold::CloseConnection{connection_id});
+}
+
+std::vector<Plane::ConnectionInfo> Plane::Connections() const {
+  std::lock_guard lock(mutex_);
+  std::vector<ConnectionInfo> all;
+  all.reserve(connections_.size());
+  for (const auto& [id, record] : connections_) {
+    all.push_back({id, record->shard, record->peer, record->disk_id.load(), record->connected_ns,
+                   record->in_flight.load()});
+  }
+  return all;
+}
+
+Result<std::shared_ptr<Disk>> Plane::OpenDisk(DiskOptions options, const std::string& store_path,
+                                              std::shared_ptr<const Lease> lease) {
+  const DiskGeometry& geometry = options.geometry;
+  constexpr uint64_t kBytesMax = INT64_MAX;  // what a file offset can say
+  if (geometry.size_bytes > kBytesMax ||
+      geometry.data_offset_bytes > kBytesMax - geometry.size_bytes) {
+    return Error{ErrorCode::kInvalidArgument, 0,
+                 "open disk " + options.name + ": size " + std::to_string(geometry.size_bytes) +
+                     " and data offset " + std::to_string(geometry.data_offset_bytes) +
+                     " are beyond 2^63-1"};
+  }
+  Result<std::unique_ptr<FileStore>> store = FileStore::Open(
+      store_path, geometry.read_only, geometry.data_offset_bytes + geometry.size_bytes);
+  if (!store) return store.error();
+  return AddDisk(std::move(options), store.Take(), std::move(lease));
+}
+
+Result<std::shared_ptr<Disk>> Plane::AddDisk(DiskOptions options, std::unique_ptr<Store> store,
+                                             std::shared_ptr<const Lease> lease) {
+  const DiskGeometry& geometry = options.geometry;
+  const uint32_t sector = geometry.sector_size_bytes;
+  if ((sector != 512 && sector != 4096) || geometry.size_bytes == 0 ||
+      geometry.size_bytes % sector != 0 || geometry.data_offset_bytes % 512 != 0) {
+    return Error{ErrorCode::kInvalidArgument, 0,
+                 "open disk " + options.name + ": size " + std::to_string(geometry.size_bytes) +
+                     ", sector size " + std::to_string(sector) + ", data offset " +
+                     std::to_string(geometry.data_offset_bytes) + " do not fit together"};
+  }
+  std::lock_guard lock(mutex_);
+  if (stopped_)
+    return Error{ErrorCode::kClosed, 0, "open disk " + options.name + ": the plane is stopped"};
+  const uint32_t id = next_disk_id_++;
+  auto disk = std::make_shared<Disk>(
+      Disk::Options{id, options.name, geometry, options_.shards, options.lease_enforced},
+      std::move(store), std::move(lease), *this);
+  disks_[id] = disk;
+  return disk;
+}
+
+void Plane::RemoveDisk(uint32_t disk_id) {
+  std::lock_guard lock(mutex_);
+  disks_.erase(disk_id);
+}
+
+std::shared_ptr<Disk> Plane::FindDisk(uint32_t disk_id) const {
+  std::lock_guard lock(mutex_);
+  auto found = disks_.find(disk_id);
+  return found == disks_.end() ? nullptr : found->second;
+}
+
+void Plane::EnforceLeases(int64_t now_ns) {
+  SetKeyReaper::Reap(now_ns);
+  std::vector<std::shared_ptr<Disk>> disks;
+  {
+    std::lock_guard lock(mutex_);
+    disks.reserve(disks_.size());
+    for (auto& [id, disk] : disks_) disks.push_back(disk);
+  }
+  for (const std::shared_ptr<Disk>& disk : disks) disk->SuspendIfLeaseEnded(now_ns);
+}
+
+void Plane::Broadcast(const std::shared_ptr<DiskOrder>& order) {
+  for (std::unique_ptr<Slot>& slot : slots_) {
+    slot->mailbox.Post(CarryOutOrder{DiskOrder::Share(order)});
+  }
+}
+
+void Plane::Flush(std::unique_ptr<FlushJob> job) {
+  for (std::unique_ptr<Slot>& slot : slots_) {
+    if (!slot->mailbox.open()) continue;
+    // A mailbox that closes just now drops the job, which reports that itself.
+    slot->mailbox.Post(FlushStore{std::move(job)});
+    return;
+  }
+}
+
+}  // namespace keyhold

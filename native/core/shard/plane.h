@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/base/result.h"
+#include "core/disk/disk.h"
+#include "core/disk/event.h"
+#include "core/shard/listener.h"
+#include "core/shard/mailbox.h"
+#include "core/shard/message.h"
+
+namespace keyhold {
+
+/// The data plane: a fixed number of shard slots, and what they share: disks, listeners,
+/// connections. Every method may be called from any thread. A shard that died may be run again in
+/// the same slot; while it is away its listeners accept on another shard, or wait for the next one
+/// that starts.
+///
+/// Lock order: Disk::control_mutex_, then Plane::mutex_, then a mailbox's mutex.
+class Plane final : public std::enable_shared_from_this<Plane>, public OrderRouter {
+ public:
+  static constexpr uint32_t kConnectionsMax = 1024;  // of all listeners; one more is closed at once
+
+  struct Options {
+    uint32_t shards;
+    std::string xts_kernel;  // "auto" or a kernel's name
+  };
+  /// kInvalidArgument when the number of shards or the kernel's name is out of range.
+  static Result<std::shared_ptr<Plane>> Create(Options options, EventSink sink);
+  /// Null when there is no such plane any more.
+  static std::shared_ptr<Plane> Find(uint32_t id);
+  ~Plane();
+
+  uint32_t id() const { return id_; }
+  const std::string& xts_kernel() const { return options_.xts_kernel; }
+
+  /// Runs a shard on the calling thread until Stop (ok) or until it dies (the error).
+  Status RunShard(uint32_t index);
+  /// Tells every shard to stop, shuts the listeners, wipes every disk's key. Idempotent; does not
+  /// wait.
+  void Stop();
+  void FailShardForTest(uint32_t index);
+
+  /// Returns the listener's id.
+  Result<uint32_t> ListenUnix(const std::string& path, uint32_t mode);
+  struct TcpListener {
+    uint32_t id;
+    uint16_t port;
+  };
+  Result<TcpListener> ListenTcp(const std::string& host, uint16_t port);
+  void CloseListener(uint32_t listener_id);
+
+  void Respond(uint32_t connection_id, std::vector<uint8_t> send, NextStep next);
+  void CloseConnection(uint32_t connection_id);
+  struct ConnectionInfo {
+    uint32_t id;
+    uint32_t shard;
+    std::string peer;
+    uint32_t disk_id;
+    int64_t connected_ns;
+    uint32_t in_flight;
+  };
+  std::vector<ConnectionInfo> Connections() const;
+
+  struct DiskOptions {
+    std::string name;
+    DiskGeometry geometry;
+    bool lease_enforced = true;
+  };
+  /// Opens the store of a file or block device; the disk begins locked.
+  Result<std::shared_ptr<Disk>> OpenDisk(DiskOptions options, const std::string& store_path,
+                                         std::shared_ptr<const Lease> lease);
+  Result<std::shared_ptr<Disk>> AddDisk(DiskOptions options, std::unique_ptr<Store> store,
+                                        std::shared_ptr<const Lease> lease);
+  /// After Disk::Close.
+  void RemoveDisk(uint32_t disk_id);
+  std::shared_ptr<Disk> FindDisk(uint32_t disk_id) const;
+
+  // For shards.
+  void Welcome(UniqueFd socket, const ListeningSocket& listener);
+  void Forget(const ConnectionRecord& record);
+  /// Every shard's timer: whatever a lease ends, ends here.
+  void EnforceLeases(int64_t now_ns);
+  void Broadcast(const std::shared_ptr<DiskOrder>& order) override;
+  void Flush(std::unique_ptr<FlushJob> job) override;
+  void Emit(Event event) override { sink_(std::move(event)); }
+
+ private:
+  struct Slot {
+    Mailbox mailbox;
+    std::atomic<uint32_t> connections{0};
+    bool running = false;  // guarded by Plane::mutex_
+  };
+  struct ListenerEntry {
+    std::shared_ptr<ListeningSocket> listener;
+    int shard = -1;  // where it accepts; -1: nowhere
+  };
+
+  Plane(Options options, EventSink sink);
+  uint32_t AddListener(std::shared_ptr<ListeningSocket> listener);
+  void PlaceListeners();
+  void LeaveSlot(uint32_t index);
+  int LeastLoaded() const;
+
+  const uint32_t id_;
+  const Options options_;
+  const EventSink sink_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::atomic<bool> stopped_{false};
+
+  mutable std::mutex mutex_;  // guards every member below and Slot::running
+  uint32_t next_listener_id_ = 1;
+  uint32_t next_connection_id_ = 1;
+  uint32_t next_disk_id_ = 1;
+  std::map<uint32_t, ListenerEntry> listeners_;
+  std::map<uint32_t, std::shared_ptr<ConnectionRecord>> connections_;
+  std::map<uint32_t, std::shared_ptr<Disk>> disks_;
+};
+
+}  // namespace keyhold

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "core/disk/disk.h"
+#include "core/shard/buffer_pool.h"
+#include "core/shard/validate.h"
+#include "core/shard/wire.h"
+#include "core/store/store.h"
+
+namespace keyhold {
+
+class Session;
+
+/// One request from header to reply; belongs to a slot of its session and is used again and again.
+///
+///   kIdle ─▶ kPayload ─▶ kLock ─▶ kReady ─▶ kFill ─▶ kCipher ─▶ kStore ─▶ kSync ─▶ kReply ─▶ kIdle
+///            (WRITE)                        (READ: store → buffer;          (FUA,
+///                                            partial sectors: their old     FLUSH)
+///                                            contents)
+///   READ          lock, fill, decrypt (kCipher), reply
+///   WRITE         payload, lock, [fill edges], encrypt, store, [sync], reply
+///   WRITE_ZEROES  lock, then for head edge, middle, tail edge: [fill], [encrypt], store; [sync],
+///   reply TRIM          lock, store (punch), [sync], reply FLUSH         sync, reply
+///
+/// Without a key (the guard refuses, or the disk is not kServing) a request at kReady or kCipher
+/// parks where it is while the disk is suspended, and is answered ESHUTDOWN when it is locked. What
+/// a parked request may hold in memory: a READ nothing but ciphertext; a WRITE its payload, of
+/// which the first `cipher_done_` bytes may be ciphertext already (the DEK is the same after a
+/// resume, so it stays valid).
+class Request final : public StoreOp, public LockWaiter {
+ public:
+  enum class Phase : uint8_t {
+    kIdle,
+    kPayload,
+    kLock,
+    kReady,
+    kFill,
+    kCipher,
+    kStore,
+    kSync,
+    kReply
+  };
+
+  /// Bytes per scope of the key guard: what a wipe waits for (about 0.1 ms with the slowest
+  /// kernel).
+  static constexpr size_t kCipherChunkBytes = 256 * 1024;
+  /// Piece of zeros that is written where the store cannot punch or zero a range itself.
+  static constexpr size_t kZeroPieceBytes = 1U << 20;
+
+  explicit Request(Session& session) : session_(session) {}
+
+  Phase phase() const { return phase_; }
+  bool parked() const { return parked_; }
+  uint64_t cost_bytes() const { return cost_bytes_; }
+  Command command() const { return command_; }
+
+  /// Takes over a validated header, or one that will be failed with Fail.
+  void Prepare(const wire::RequestHeader& header, int64_t now_ns);
+  /// Memory that this request will hold, for the in-flight bounds.
+  static uint64_t CostBytes(const wire::RequestHeader& header);
+
+  /// WRITE: gets the buffer for the payload. False when there is no memory.
+  bool TakePayloadBuffer();
+  /// The part of the payload that has not arrived yet.
+  std::span<uint8_t> payload_rest();
+  void AdvancePayload(size_t bytes) { payload_got_ += static_cast<uint32_t>(bytes); }
+
+  /// Everything has arrived: runs until it needs to wait.
+  void Start();
+  /// Answers with an error (or, with code 0, success without doing anything).
+  void Fail(WireError error) { Finish(error); }
+  /// News from the lock table, on this request's own shard.
+  void OnLockNews();
+
+  /// The disk lost its key. Wipes what plaintext may not stay and parks (suspend), or refuses
+  /// (offline). A request in kPayload is the session's matter: it first calls AbandonPayload when
+  /// offline.
+  void Quiesce(bool offline);
+  void AbandonPayload();
+  /// The key is back.
+  void Resume();
+  /// The connection is gone: drops the request at the next moment at which nothing is pending.
+  void Abandon();
+  /// The whole shard is going, with nothing pending on its ring.
+  void DropForGood();
+
+  // The reply, valid in kReply.
+  std::span<const uint8_t> reply_head() const { return {head_.data(), head_bytes_}; }
+  std::span<const uint8_t> reply_payload() const { return {reply_payload_, reply_payload_bytes_}; }
+  /// A READ's reply that was not begun to be sent: the plaintext is wiped; parks or turns into
+  /// ESHUTDOWN.
+  void Unanswer(bool offline);
+  /// Counts the request when its reply begins to be sent (`undo` when it did not leave after all).
+  void Record(bool undo);
+  /// Back to kIdle; the session calls it after the reply is sent.
+  void Clear();
+
+ private:
+  void OnStoreDone(int32_t result) override;
+  void OnLockGranted() override;
+
+  Disk& disk() const;
+  uint32_t sector_bytes() const { return disk().geometry().sector_size_bytes; }
+  bool head_partial() const { return head_skip_ != 0; }
+  bool tail_partial() const { return (head_skip_ + length_bytes_) % sector_bytes() != 0; }
+  bool single_sector() const { return span_bytes_ == sector_bytes(); }
+  uint64_t unit(uint64_t byte_in_span) const { return (span_offset_ + byte_in_span) / 512; }
+
+  void Begin();
+  void BeginRead();
+  void BeginWrite();
+  void FillEdge();
+  void DecryptRead();
+  void EncryptWrite();
+  void MergeEdges(const xts::Cipher& cipher, size_t begin, size_t end);
+  void WriteSpan();
+
+  enum class ZeroStep : uint8_t { kHead, kMiddle, kTail, kDone };
+  void BeginTrim();
+  void BeginZeroes();
+  void NextZeroStep();
+  void FillZeroEdge();
+  void EncryptZeroEdge();
+  void ZeroMiddle();
+  void WriteZeroPiece();
+  void EncryptZeroPiece();
+  void OnZeroStored(int32_t result);
+  bool EnsureEdgeBuffer(size_t bytes);
+
+  void Submit(Phase phase, StoreOp::Kind kind, uint64_t disk_offset, uint8_t* bytes,
+              uint64_t length);
+  void OnFilled();
+  void OnStored(int32_t result);
+  void Stored();
+  void StoreFailed(int32_t result);
+
+  /// There is no key, and `state` says why: parks or refuses.
+  void LoseKey(DiskState state);
+  void Decrypt(const xts::Cipher& cipher, uint8_t* bytes, size_t length, uint64_t first_unit);
+
+  void SetParked(bool parked);
+  void ReleaseLock();
+  void Finish(WireError error);
+  void BuildReply(WireError error);
+
+  Session& session_;
+  Phase phase_ = Phase::kIdle;
+  Command command_ = Command::kRead;
+  uint16_t type_ = 0;
+  uint16_t flags_ = 0;
+  uint64_t cookie_ = 0;
+  uint64_t offset_bytes_ = 0;
+  uint32_t length_bytes_ = 0;
+  uint64_t cost_bytes_ = 0;
+
+  // The whole sectors that the request touches.
+  uint64_t span_offset_ = 0;
+  uint64_t span_bytes_ = 0;
+  uint32_t head_skip_ = 0;  // where the request begins in them
+
+  Buffer buffer_;  // READ, WRITE: the span; WRITE_ZEROES without holes: a piece
+  Buffer edge_;    // old contents of partial head and tail sector
+  uint32_t payload_got_ = 0;
+  uint64_t cipher_done_ = 0;
+  bool filling_tail_ = false;
+
+  ZeroStep zero_step_ = ZeroStep::kHead;
+  uint64_t zero_next_ = 0;  // first byte of the middle that is not zeroed yet
+  uint64_t zero_end_ = 0;
+  bool zero_by_range_ = true;  // the store may still be asked to punch or zero a range
+
+  bool lock_held_ = false;
+  bool parked_ = false;
+  bool redo_ = false;       // what the store operation reads was wiped meanwhile
+  bool refused_ = false;    // went offline while a store operation or a grant was on its way
+  bool abandoned_ = false;  // the connection is gone
+  bool recorded_ = false;
+
+  uint32_t error_ = 0;
+  int64_t received_ns_ = 0;
+  int64_t done_ns_ = 0;
+  static constexpr size_t kReplyHeadBytesMax =
+      128;  // error chunk with the longest text of validate.cc
+  std::array<uint8_t, kReplyHeadBytesMax> head_{};
+  size_t head_bytes_ = 0;
+  const uint8_t* reply_payload_ = nullptr;
+  size_t reply_payload_bytes_ = 0;
+};
+
+}  // namespace keyhold

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/shard/session.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "core/shard/shard.h"
+#include "core/shard/shard_disk.h"
+
+namespace keyhold {
+
+Session::Session(Shard& shard, ShardDisk& disk, std::shared_ptr<ConnectionRecord> record,
+                 UniqueFd socket, bool structured_replies)
+    : Connection(shard, std::move(record), std::move(socket)),
+      disk_(disk),
+      structured_replies_(structured_replies),
+      receive_op_(this, &Session::OnReceived),
+      send_op_(this, &Session::OnSent) {
+  disk_.AddSession(*this);
+}
+
+Session::~Session() { disk_.RemoveSession(*this); }
+
+bool Session::Begin(std::span<const uint8_t> leftover) {
+  receive_buffer_ = shard_.pool().Take(kReceiveBufferBytes, disk_.owner());
+  if (!receive_buffer_ || leftover.size() > kReceiveBufferBytes) {
+    Close("no memory for the session");
+    return false;
+  }
+  std::copy(leftover.begin(), leftover.end(), receive_buffer_.data());
+  parse_end_ = leftover.size();
+  shard_.MarkWork(*this);
+  return true;
+}
+
+void Session::Work() {
+  Pump();
+  if (draining_ && !closing_ && in_flight_ == 0) Close(cause_);
+  StartSend();
+}
+
+/// Parses what has arrived as far as the bounds allow, then asks for more.
+void Session::Pump() {
+  while (!draining_ && !closing_ && !receive_op_.pending()) {
+    if (quiescing_ || disk_.disk().state() == DiskState::kSuspended) return;
+    if (payload_ != nullptr) TakePayload();
+    if (discard_ != nullptr) DiscardPayload();
+    if (payload_ != nullptr || discard_ != nullptr ||
+        parse_end_ - parse_begin_ < wire::kRequestBytes) {
+      ArmReceive();
+      return;
+    }
+    if (!ParseOne()) return;
+  }
+}
+
+void Session::TakePayload() {
+  std::span<uint8_t> rest = payload_->payload_rest();
+  const size_t bytes = std::min(rest.size(), parse_end_ - parse_begin_);
+  std::memcpy(rest.data(), receive_buffer_.data() + parse_begin_, bytes);
+  parse_begin_ += bytes;
+  payload_->AdvancePayload(bytes);
+  if (bytes < rest.size()) return;
+  Request* request = payload_;
+  payload_ = nullptr;
+  request->Start();
+}
+
+void Session::DiscardPayload() {
+  const size_t bytes = std::min<size_t>(discard_left_, parse_end_ - parse_begin_);
+  parse_begin_ += bytes;
+  discard_left_ -= static_cast<uint32_t>(bytes);
+  if (discard_left_ > 0) return;
+  Request* request = discard_;
+  discard_ = nullptr;
+  request->Fail(discard_error_);
+}
+
+/// Takes one request out of the receive buffer. False when that has to wait, or nothing may follow.
+bool Session::ParseOne() {
+  const wire::RequestHeader header = wire::ParseRequest(receive_buffer_.data() + parse_begin_);
+  if (header.magic != wire::kRequestMagic) {
+    Close("the client sent a request with a bad magic number");
+    return false;
+  }
+  if (header.type == wire::kDisconnect) {
+    draining_ = true;
+    cause_ = "the client disconnected";
+    progress_ns_ = BootTimeNs();
+    shard_.MarkWork(*this);
+    return false;
+  }
+  if (header.type == wire::kWrite && header.length_bytes > wire::kPayloadBytesMax) {
+    Close("the client sent a write of " + std::to_string(header.length_bytes) + " bytes, at most " +
+          std::to_string(wire::kPayloadBytesMax) + " are taken");
+    return false;
+  }
+  if (!HasRoom(header)) return false;
+  parse_begin_ += wire::kRequestBytes;
+  Admit(header);
+  return true;
+}
+
+bool Session::HasRoom(const wire::RequestHeader& header) {
+  const uint64_t cost = Request::CostBytes(header);
+  if (in_flight_ > 0 &&
+      (in_flight_ >= kInFlightRequestsMax || in_flight_bytes_ + cost > kInFlightBytesMax)) {
+    return false;  // Free marks work
+  }
+  return disk_.Reserve(cost, *this);
+}
+
+void Session::Admit(const wire::RequestHeader& header) {
+  Request& request = Allocate();
+  request.Prepare(header, BootTimeNs());
+  ++in_flight_;
+  in_flight_bytes_ += request.cost_bytes();
+  record_->in_flight.store(in_flight_, std::memory_order_relaxed);
+  disk_.counters().in_flight.Add(1);
+
+  WireError error = ValidateRequest(header, disk_.disk().geometry(), structured_replies_);
+  // An offline disk has one answer to every command that exists; EINVAL would read like a bug.
+  if (header.type <= wire::kBlockStatus && disk_.disk().state() == DiskState::kLocked) {
+    error = kShutdownError;
+  }
+  const bool has_payload = header.type == wire::kWrite && header.length_bytes > 0;
+  if (error.code == wire::kOk && has_payload && !request.TakePayloadBuffer()) {
+    error = kNoMemoryError;
+  }
+  if (error.code == wire::kOk && has_payload) {
+    payload_ = &request;
+  } else if (has_payload) {
+    discard_ = &request;
+    discard_left_ = header.length_bytes;
+    discard_error_ = error;
+  } else if (error.code != wire::kOk || (header.length_bytes == 0 && header.type != wire::kFlush)) {
+    request.Fail(error);  // of length 0: nothing to do, and so a success
+  } else {
+    request.Start();
+  }
+}
+
+Request& Session::Allocate() {
+  if (free_requests_.empty()) {
+    requests_.push_back(std::make_unique<Request>(*this));
+    return *requests_.back();
+  }
+  Request* request = free_requests_.back();
+  free_requests_.pop_back();
+  return *request;
+}
+
+void Session::Free(Request& request) {
+  if (request.phase() == Request::Phase::kIdle) std::abort();
+  const uint64_t cost = request.cost_bytes();
+  request.Clear();
+  free_requests_.push_back(&request);
+  --in_flight_;
+  in_flight_bytes_ -= cost;
+  record_->in_flight.store(in_flight_, std::memory_order_relaxed);
+  disk_.counters().in_flight.Subtract(1);
+  disk_.GiveBack(cost);
+  shard_.MarkWork(*this);
+}
+
+/// The rest of a payload goes to its request, what comes after it to the receive buffer.
+void Session::ArmReceive() {
+  if (disk_.disk().state() != DiskState::kServing) {
+    explicit_bzero(receive_buffer_.data(), parse_begin_);
+  }
+  // At most a partial header is left: everything else was parsed.
+  const size_t left = parse_end_ - parse_begin_;
+  std::memmove(receive_buffer_.data(), receive_buffer_.data() + parse_begin_, left);
+  parse_begin_ = 0;
+  parse_end_ = left;
+  const std::span<uint8_t> room(receive_buffer_.data() + left, kReceiveBufferBytes - left);
+  if (payload_ == nullptr) {
+    shard_.ring().Receive(receive_op_, socket_.get(), room);
+    return;
+  }
+  const std::span<uint8_t> rest = payload_->payload_rest();
+  receive_vectors_ = {iovec{rest.data(), rest.size()}, iovec{room.data(), room.size()}};
+  receive_message_ = {};
+  receive_message_.msg_iov = receive_vectors_.data();
+  receive_message_.msg_iovlen = receive_vectors_.size();
+  shard_.ring().ReceiveMessage(receive_op_, socket_.get(), &receive_message_);
+}
+
+void Session::OnReceived(int32_t result) {
+  shard_.MarkWork(*this);
+  if (closing_) {
+    if (payload_ != nullptr) std::exchange(payload_, nullptr)->Abandon();
+    return;
+  }
+  if (result == 0) {
+    // Requests that are under way are finished; a half-closed client still gets its replies.
+    draining_ = true;
+    cause_ = "the client left";
+    progress_ns_ = BootTimeNs();
+    if (payload_ != nullptr) Free(*std::exchange(payload_, nullptr));
+    if (discard_ != nullptr) Free(*std::exchange(discard_, nullptr));
+  } else if (result > 0) {
+    Received(static_cast<size_t>(result));
+  } else if (result != -ECANCELED && result != -EINTR && result != -EAGAIN) {
+    Close(std::string("receive: ") + std::strerror(-result));
+    return;
+  }
+  if (receive_dirty_) WipeReceiveBuffer();
+}
+
+void Session::Received(size_t bytes) {
+  if (payload_ != nullptr) {
+    const size_t direct = std::min(bytes, payload_->payload_rest().size());
+    payload_->AdvancePayload(direct);
+    bytes -= direct;
+  }
+  parse_end_ += bytes;
+}
+
+/// Keeps what is not parsed yet: it belongs to requests that are still to be parked or refused.
+void Session::WipeReceiveBuffer() {
+  receive_buffer_.WipeOutside(parse_begin_, parse_end_);
+  receive_dirty_ = false;
+  if (offline_ && payload_ != nullptr) {
+    discard_ = std::exchange(payload_, nullptr);
+    discard_left_ = static_cast<uint32_t>(discard_->payload_rest().size());
+    discard_error_ = kShutdownError;
+    discard_->AbandonPayload();
+  } else if (payload_ != nullptr) {
+    payload_->Quiesce(false);
+  }
+}
+
+void Session::Quiesce(bool offline) {
+  if (closing_) {
+    receive_buffer_.Wipe();
+  } else {
+    quiescing_ = !offline;
+    offline_ = offline;
+    receive_dirty_ = true;
+    if (receive_op_.pending()) {
+      shard_.ring().Cancel(receive_op_);
+    } else {
+      WipeReceiveBuffer();
+    }
+  }
+  shard_.ring().Cancel(send_op_);
+  for (size_t i = 0; i < requests_.size(); ++i) {
+    Request& request = *requests_[i];
+    if (&request != payload_ && &request != discard_) request.Quiesce(offline);
+  }
+  if (!send_op_.pending()) UnanswerUnsent();
+  shard_.MarkWork(*this);
+}
+
+void Session::Resume() {
+  quiescing_ = offline_ = false;
+  for (size_t i = 0; i < requests_.size() && !closing_; ++i) {
+    requests_[i]->Resume();
+  }
+  shard_.MarkWork(*this);
+}
+
+bool Session::Quiet(bool offline) const {
+  if (receive_dirty_ || SendsPlaintext()) return false;
+  return !offline || unfinished_requests() == 0;
+}
+
+uint64_t Session::parked_requests() const {
+  return static_cast<uint64_t>(std::count_if(
+      requests_.begin(), requests_.end(), [](const auto& request) { return request->parked(); }));
+}
+
+uint64_t Session::unfinished_requests() const {
+  return static_cast<uint64_t>(
+      std::count_if(requests_.begin(), requests_.end(), [this](const auto& request) {
+        return request->phase() != Request::Phase::kIdle &&
+               request->phase() != Request::Phase::kReply && request.get() != discard_;
+      }));
+}
+
+void Session::Tick(int64_t now_ns) {
+  if (!draining_ || closing_ || !send_op_.pending()) return;
+  if (now_ns - progress_ns_ > kDrainStallNs) Close(cause_ + " and did not read its replies");
+}
+
+bool Session::Finished() const {
+  return closing_ && in_flight_ == 0 && !receive_op_.pending() && !send_op_.pending();
+}
+
+void Session::Close(std::string cause) {
+  if (closing_) return;
+  closing_ = true;
+  receive_dirty_ = false;
+  ::shutdown(socket_.get(), SHUT_RDWR);
+  disk_.CountConnection(true);
+  shard_.Forget(*record_, disk_.disk().id(), std::move(cause));
+  // The kernel may still read the replies of a pending send, and write a payload.
+  if (!send_op_.pending()) replies_.clear();
+  if (!receive_op_.pending()) payload_ = nullptr;
+  discard_ = nullptr;
+  for (size_t i = 0; i < requests_.size(); ++i) {
+    Request& request = *requests_[i];
+    const bool in_kernel = (send_op_.pending() && request.phase() == Request::Phase::kReply) ||
+                           (receive_op_.pending() && &request == payload_);
+    if (!in_kernel) request.Abandon();
+  }
+  shard_.MarkWork(*this);
+}
+
+void Session::DropForGood() {
+  for (const std::unique_ptr<Request>& request : requests_) request->DropForGood();
+}
+
+}  // namespace keyhold

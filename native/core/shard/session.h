@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/io/ring.h"
+#include "core/shard/connection.h"
+#include "core/shard/request.h"
+
+namespace keyhold {
+
+class ShardDisk;
+
+/// A connection in transmission: requests in, replies out.
+///
+///   kOpen ──DISC or end of file──▶ draining ──all answered──▶ closing ──nothing pending──▶
+///   finished
+///     └───────────── violation, socket error, disconnect ──────▲
+///
+/// Receiving: one receive at a time into `receive_buffer_`, of which many requests are parsed; the
+/// rest of a WRITE's payload goes straight into its request's buffer. While a bound is reached
+/// nothing is parsed and nothing received, so further requests wait in the kernel and, through its
+/// window, at the client. Sending: one send at a time, with every reply that is ready.
+///
+/// When the disk loses its key (Quiesce), in this order: the receive is cancelled and, once it has
+/// ended, the receive buffer wiped but for what is not parsed yet; the send is cancelled; requests
+/// are parked or refused; replies that hold plaintext and are not begun go back to being requests.
+/// A reply that has begun must go on, or the client could not find the next one: it gets a grace,
+/// then the connection is closed (ShardDisk). Suspended: nothing is received. Locked: requests are
+/// received and answered ESHUTDOWN, and every byte is wiped as soon as it is parsed.
+class Session final : public Connection {
+ public:
+  static constexpr size_t kReceiveBufferBytes = 256 * 1024;
+  static constexpr uint32_t kInFlightRequestsMax = 128;       // a Linux client has 128 tags
+  static constexpr uint64_t kInFlightBytesMax = 64ULL << 20;  // two of the longest payloads
+  static constexpr size_t kReplyVectorsMax = 256;             // of one sendmsg; below IOV_MAX
+  /// A client that said DISC but does not read its replies is closed after this.
+  static constexpr int64_t kDrainStallNs = 10'000'000'000;
+
+  Session(Shard& shard, ShardDisk& disk, std::shared_ptr<ConnectionRecord> record, UniqueFd socket,
+          bool structured_replies);
+  ~Session() override;
+
+  /// False when there is no memory or `leftover` does not fit; the session is closed then.
+  bool Begin(std::span<const uint8_t> leftover);
+
+  void Work() override;
+  void Tick(int64_t now_ns) override;
+  bool Finished() const override;
+  void Close(std::string cause) override;
+
+  void Quiesce(bool offline);
+  void Resume();
+  /// No plaintext is on its way in or out, and in the offline case nothing is left to answer.
+  bool Quiet(bool offline) const;
+  bool SendsPlaintext() const;
+  uint64_t parked_requests() const;
+  uint64_t unfinished_requests() const;
+  bool closing() const { return closing_; }
+  /// The shard is going and its ring is empty: gives up locks and buffers.
+  void DropForGood();
+
+  // For Request.
+  Shard& shard() { return shard_; }
+  ShardDisk& disk() { return disk_; }
+  bool structured_replies() const { return structured_replies_; }
+  void QueueReply(Request& request);
+  void Free(Request& request);
+
+ private:
+  void Pump();
+  void TakePayload();
+  void DiscardPayload();
+  bool ParseOne();
+  void Admit(const wire::RequestHeader& header);
+  bool HasRoom(const wire::RequestHeader& header);
+  Request& Allocate();
+  void ArmReceive();
+  void OnReceived(int32_t result);
+  void Received(size_t bytes);
+  void WipeReceiveBuffer();
+
+  void StartSend();
+  void OnSent(int32_t result);
+  void SettleSent(size_t bytes);
+  void UnanswerUnsent();
+
+  ShardDisk& disk_;
+  const bool structured_replies_;
+  bool draining_ = false;
+  bool closing_ = false;
+  bool quiescing_ = false;      // suspended: set by Quiesce, cleared by Resume
+  bool offline_ = false;        // locked: the same
+  bool receive_dirty_ = false;  // the receive buffer still has to be wiped
+  std::string cause_ = "the client left";
+
+  Buffer receive_buffer_;
+  size_t parse_begin_ = 0;
+  size_t parse_end_ = 0;
+  Request* payload_ = nullptr;  // the WRITE whose payload is arriving
+  Request* discard_ = nullptr;  // the WRITE whose payload is dropped before it is answered
+  uint32_t discard_left_ = 0;
+  WireError discard_error_;
+  std::array<iovec, 2> receive_vectors_{};
+  msghdr receive_message_{};
+  MemberOp<Session> receive_op_;
+
+  std::vector<std::unique_ptr<Request>> requests_;
+  std::vector<Request*> free_requests_;
+  uint32_t in_flight_ = 0;
+  uint64_t in_flight_bytes_ = 0;
+
+  std::deque<Request*> replies_;
+  size_t front_sent_bytes_ = 0;  // of the first reply
+  size_t sending_ = 0;           // how many replies the pending send holds
+  int64_t progress_ns_ = 0;      // when a send last made progress
+  std::array<iovec, kReplyVectorsMax> send_vectors_{};
+  msghdr send_message_{};
+  MemberOp<Session> send_op_;
+};
+
+}  // namespace keyhold

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sending half of a session.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "core/shard/session.h"
+#include "core/shard/shard.h"
+#include "core/shard/shard_disk.h"
+
+namespace keyhold {
+
+void Session::QueueReply(Request& request) {
+  if (closing_) {
+    Free(request);
+    return;
+  }
+  replies_.push_back(&request);
+  shard_.MarkWork(*this);
+}
+
+/// Sends every reply that is ready in one message.
+void Session::StartSend() {
+  if (closing_ || send_op_.pending() || replies_.empty()) return;
+  size_t skip = front_sent_bytes_;
+  size_t vectors = 0;
+  sending_ = 0;
+  auto add = [&](std::span<const uint8_t> bytes) {
+    const size_t skipped = std::min(skip, bytes.size());
+    skip -= skipped;
+    bytes = bytes.subspan(skipped);
+    if (bytes.empty()) return;
+    send_vectors_[vectors++] = {const_cast<uint8_t*>(bytes.data()), bytes.size()};
+  };
+  for (Request* request : replies_) {
+    if (vectors + 2 > kReplyVectorsMax) break;
+    add(request->reply_head());
+    add(request->reply_payload());
+    request->Record(false);
+    ++sending_;
+  }
+  send_message_ = {};
+  send_message_.msg_iov = send_vectors_.data();
+  send_message_.msg_iovlen = vectors;
+  shard_.ring().SendMessage(send_op_, socket_.get(), &send_message_);
+}
+
+void Session::OnSent(int32_t result) {
+  shard_.MarkWork(*this);
+  sending_ = 0;
+  if (result > 0) {
+    progress_ns_ = BootTimeNs();
+    SettleSent(static_cast<size_t>(result));
+  } else if (!closing_ && result != -ECANCELED && result != -EINTR && result != -EAGAIN) {
+    Close(std::string("send: ") + std::strerror(-result));
+  }
+  if (closing_) {
+    std::deque<Request*> rest;
+    rest.swap(replies_);
+    for (Request* request : rest) {
+      if (request->phase() == Request::Phase::kReply) Free(*request);
+    }
+  } else if (quiescing_ || offline_) {
+    UnanswerUnsent();
+  }
+}
+
+void Session::SettleSent(size_t bytes) {
+  bytes += front_sent_bytes_;
+  front_sent_bytes_ = 0;
+  while (!replies_.empty()) {
+    Request* request = replies_.front();
+    const size_t reply_bytes = request->reply_head().size() + request->reply_payload().size();
+    if (bytes < reply_bytes) {
+      front_sent_bytes_ = bytes;
+      return;
+    }
+    bytes -= reply_bytes;
+    replies_.pop_front();
+    Free(*request);
+  }
+}
+
+/// No send is pending. Takes back the replies with plaintext of which no byte has left.
+void Session::UnanswerUnsent() {
+  const bool offline = offline_;
+  std::deque<Request*> kept;
+  for (Request* request : replies_) {
+    const bool begun = request == replies_.front() && front_sent_bytes_ > 0;
+    if (!begun && !request->reply_payload().empty()) {
+      request->Record(true);
+      request->Unanswer(offline);
+      if (!offline) continue;
+    }
+    kept.push_back(request);
+  }
+  replies_ = std::move(kept);
+}
+
+bool Session::SendsPlaintext() const {
+  return std::any_of(replies_.begin(), replies_.end(), [](const Request* request) {
+    return request->phase() == Request::Phase::kReply && !request->reply_payload().empty();
+  });
+}
+
+}  // namespace keyhold

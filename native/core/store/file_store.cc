@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/store/file_store.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace keyhold {
+namespace {
+
+Error SystemError(const std::string& what, int errno_value) {
+  return Error{ErrorCode::kSystem, errno_value, what + ": " + std::strerror(errno_value)};
+}
+
+Result<uint64_t> SizeOf(int fd, const std::string& path) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return SystemError("stat store " + path, errno);
+  if (S_ISREG(status.st_mode)) return static_cast<uint64_t>(status.st_size);
+  if (!S_ISBLK(status.st_mode)) {
+    return Error{ErrorCode::kInvalidArgument, 0,
+                 "open store " + path + ": neither a regular file nor a block device"};
+  }
+  uint64_t size_bytes = 0;
+  if (::ioctl(fd, BLKGETSIZE64, &size_bytes) != 0) {
+    return SystemError("ask the size of block device " + path, errno);
+  }
+  return size_bytes;
+}
+
+/// An open file description lock belongs to the descriptor, not to the process: it also keeps this
+/// process from serving one store twice, which a classic POSIX lock would not.
+Status LockWhole(int fd, const std::string& path, bool read_only) {
+  struct flock lock {};
+  lock.l_type = static_cast<short>(read_only ? F_RDLCK : F_WRLCK);
+  lock.l_whence = SEEK_SET;
+  if (::fcntl(fd, F_OFD_SETLK, &lock) == 0) return Ok();
+  if (errno == EAGAIN || errno == EACCES) {
+    return Error{ErrorCode::kState, errno,
+                 "lock store " + path + ": it is served by another process or disk already"};
+  }
+  return SystemError("lock store " + path, errno);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FileStore>> FileStore::Open(const std::string& path, bool read_only,
+                                                   uint64_t size_bytes_min) {
+  UniqueFd fd(::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK));
+  if (!fd) return SystemError("open store " + path, errno);
+  Result<uint64_t> size = SizeOf(fd.get(), path);
+  if (!size) return size.error();
+  if (size.value() < size_bytes_min) {
+    return Error{ErrorCode::kInvalidArgument, 0,
+                 "open store " + path + ": it has " + std::to_string(size.value()) +
+                     " bytes, the disk needs " + std::to_string(size_bytes_min)};
+  }
+  Status locked = LockWhole(fd.get(), path, read_only);
+  if (!locked) return locked.error();
+  return std::unique_ptr<FileStore>(new FileStore(std::move(fd), size.value()));
+}
+
+void FileStore::Start(Ring& ring, StoreOp& op) {
+  const uint64_t done = done_bytes(op);
+  switch (op.kind) {
+    case StoreOp::Kind::kRead:
+      ring.Read(op, fd_.get(), op.data + done, static_cast<uint32_t>(op.length_bytes - done),
+                op.offset_bytes + done);
+      return;
+    case StoreOp::Kind::kWrite:
+      ring.Write(op, fd_.get(), op.data + done, static_cast<uint32_t>(op.length_bytes - done),
+                 op.offset_bytes + done);
+      return;
+    case StoreOp::Kind::kFlush:
+      ring.DataSync(op, fd_.get());
+      return;
+    case StoreOp::Kind::kPunch:
+      ring.Allocate(op, fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op.offset_bytes,
+                    op.length_bytes);
+      return;
+    case StoreOp::Kind::kZero:
+      ring.Allocate(op, fd_.get(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, op.offset_bytes,
+                    op.length_bytes);
+      return;
+  }
+}
+
+void FileStore::Continue(Ring& ring, StoreOp& op, int32_t result) {
+  if (result == -EINTR || result == -EAGAIN) {
+    Start(ring, op);
+    return;
+  }
+  const bool transfers = op.kind == StoreOp::Kind::kRead || op.kind == StoreOp::Kind::kWrite;
+  if (result < 0 || !transfers) {
+    // A file system or device says "not supported" in several ways.
+    if (!transfers && (result == -EINVAL || result == -ENOSYS || result == -ENODEV) &&
+        op.kind != StoreOp::Kind::kFlush) {
+      result = -EOPNOTSUPP;
+    }
+    Complete(op, result < 0 ? result : 0);
+    return;
+  }
+  // Nothing more to read means that the store was cut short behind our back: only bytes that were
+  // really read may count as zeros (DESIGN.md section 4), so this is an error.
+  if (result == 0) {
+    Complete(op, -EIO);
+    return;
+  }
+  done_bytes(op) += static_cast<uint64_t>(result);
+  if (done_bytes(op) < op.length_bytes) {
+    Start(ring, op);
+  } else {
+    Complete(op, 0);
+  }
+}
+
+}  // namespace keyhold

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/io/unique_fd.h"
+#include "core/store/store.h"
+
+namespace keyhold {
+
+/// A regular file or a block device.
+class FileStore final : public Store {
+ public:
+  /// Opens `path` and locks it (open file description lock; shared when `read_only`), so that one
+  /// store is never written by two servers. kInvalidArgument when it is smaller than
+  /// `size_bytes_min` (the message has both sizes) or neither a file nor a block device; kState
+  /// when somebody else holds it.
+  static Result<std::unique_ptr<FileStore>> Open(const std::string& path, bool read_only,
+                                                 uint64_t size_bytes_min);
+
+  void Close() override { fd_.Reset(); }
+  uint64_t size_bytes() const override { return size_bytes_; }
+
+ protected:
+  void Start(Ring& ring, StoreOp& op) override;
+  void Continue(Ring& ring, StoreOp& op, int32_t result) override;
+
+ private:
+  FileStore(UniqueFd fd, uint64_t size_bytes) : fd_(std::move(fd)), size_bytes_(size_bytes) {}
+
+  UniqueFd fd_;
+  uint64_t size_bytes_;
+};
+
+}  // namespace keyhold

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/store/store.h"
+
+namespace keyhold {
+
+void StoreOp::OnRingDone(int32_t result) { store_->Continue(*ring_, *this, result); }
+
+void Store::Submit(Ring& ring, StoreOp& op) {
+  if ((op.kind == StoreOp::Kind::kRead || op.kind == StoreOp::Kind::kWrite) &&
+      op.length_bytes > StoreOp::kTransferBytesMax) {
+    std::abort();
+  }
+  op.store_ = this;
+  op.ring_ = &ring;
+  op.done_bytes_ = 0;
+  Start(ring, op);
+}
+
+}  // namespace keyhold

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/base/result.h"
+#include "core/io/ring.h"
+
+namespace keyhold {
+
+class Store;
+
+/// One operation on a store, embedded in the object that owns `data`. Offsets count from the start
+/// of the store (a disk adds its data offset). Set the public fields, then hand it to
+/// Store::Submit.
+class StoreOp : public RingOp {
+ public:
+  enum class Kind : uint8_t {
+    kRead,   // fills all of `data` or fails: a short store is -EIO, never zeros
+    kWrite,  // writes all of `data` or fails
+    kFlush,  // everything that was written before is stable
+    kPunch,  // the range reads as zeros and its space is given back
+    kZero,   // the range reads as zeros and its space stays allocated
+  };
+
+  Kind kind = Kind::kRead;
+  uint64_t offset_bytes = 0;
+  uint8_t* data = nullptr;
+  uint64_t length_bytes = 0;  // <= kTransferBytesMax for kRead and kWrite
+
+  static constexpr uint64_t kTransferBytesMax = 1U << 30;  // what one read or write call may carry
+
+ protected:
+  ~StoreOp() = default;
+  /// 0, or -errno. Called by the shard's loop, never from inside Submit.
+  virtual void OnStoreDone(int32_t result) = 0;
+
+ private:
+  friend class Store;
+  void OnRingDone(int32_t result) final;
+
+  Store* store_ = nullptr;
+  Ring* ring_ = nullptr;
+  uint64_t done_bytes_ = 0;
+};
+
+/// Where the ciphertext lies. Shared by all shards; every call names the ring of the calling shard.
+/// kPunch and kZero may fail with -EOPNOTSUPP: the caller then writes zeros itself.
+///
+/// Faults and delays are injected by a Store that wraps another one and overrides Start and
+/// Continue.
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  /// `op` must live until OnStoreDone; the store must too.
+  void Submit(Ring& ring, StoreOp& op);
+
+  /// Closes what is open. No operation may be pending.
+  virtual void Close() = 0;
+  virtual uint64_t size_bytes() const = 0;
+
+ protected:
+  /// Puts the part of `op` that is not done yet on its ring.
+  virtual void Start(Ring& ring, StoreOp& op) = 0;
+  /// A ring operation of `op` ended with `result`: start the next one or call Complete.
+  virtual void Continue(Ring& ring, StoreOp& op, int32_t result) = 0;
+
+  static void Complete(StoreOp& op, int32_t result) { op.OnStoreDone(result); }
+  static uint64_t& done_bytes(StoreOp& op) { return op.done_bytes_; }
+
+  /// For a wrapping store: lets `inner` work on an operation of this one.
+  static void StartOn(Store& inner, Ring& ring, StoreOp& op) { inner.Start(ring, op); }
+  static void ContinueOn(Store& inner, Ring& ring, StoreOp& op, int32_t result) {
+    inner.Continue(ring, op, result);
+  }
+
+ private:
+  friend class StoreOp;
+};
+
+}  // namespace keyhold

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/disk/disk.h"
+#include "core/io/unique_fd.h"
+#include "core/shard/plane.h"
+#include "core/shard/wire.h"
+
+namespace keyhold::test {
+
+using Bytes = std::vector<uint8_t>;
+
+/// A directory that is removed with everything in it.
+class TempDirectory {
+ public:
+  TempDirectory();
+  ~TempDirectory();
+  std::string File(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+/// Passes everything to another store, but for what `hook` decides. The hook runs on shard threads.
+class FaultStore final : public Store {
+ public:
+  struct Verdict {
+    int errno_value = 0;   // fail with it
+    bool wait = false;     // ask again in a moment
+    bool shorten = false;  // report half of what was transferred
+  };
+  using Hook = std::function<Verdict(const StoreOp&)>;
+  FaultStore(std::unique_ptr<Store> inner, Hook hook)
+      : inner_(std::move(inner)), hook_(std::move(hook)) {}
+
+  void Close() override { inner_->Close(); }
+  uint64_t size_bytes() const override { return inner_->size_bytes(); }
+
+ protected:
+  void Start(Ring& ring, StoreOp& op) override;
+  void Continue(Ring& ring, StoreOp& op, int32_t result) override;
+
+ private:
+  std::unique_ptr<Store> inner_;
+  Hook hook_;
+  std::mutex mutex_;                  // guards held_
+  std::vector<const StoreOp*> held_;  // operations that are a Nop or Timeout of ours just now
+  __kernel_timespec pause_{0, 2'000'000};
+};
+
+struct Reply {
+  uint64_t cookie = 0;
+  uint32_t error = 0;
+  std::string text;
+  Bytes data;
+  bool structured = false;
+  uint16_t chunk = 0;
+};
+
+/// A raw client in transmission, on a blocking socket with a time limit.
+class Client {
+ public:
+  Client(UniqueFd socket, bool structured) : socket_(std::move(socket)), structured_(structured) {}
+
+  void SendRaw(std::span<const uint8_t> bytes);
+  uint64_t SendRequest(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
+                       std::span<const uint8_t> payload = {});
+  /// Nothing when the server closed the connection.
+  std::optional<Reply> Receive();
+  /// One request, one reply; fails the test when the connection ends.
+  Reply Do(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
+           std::span<const uint8_t> payload = {});
+  Bytes Read(uint64_t offset, uint32_t length);
+  void Write(uint64_t offset, std::span<const uint8_t> bytes, uint16_t flags = 0);
+  /// True if nothing arrives for `ms`.
+  bool Silent(int ms);
+  bool AtEnd();
+  void Close() { socket_.Reset(); }
+  int fd() const { return socket_.get(); }
+
+ private:
+  bool ReceiveExactly(std::span<uint8_t> into);
+  UniqueFd socket_;
+  bool structured_;
+  uint64_t next_cookie_ = 0x1000;
+  std::vector<std::pair<uint64_t, uint32_t>> reads_;  // cookie, length: for simple replies
+};
+
+struct DiskSetup {
+  uint64_t size_bytes = 1 << 20;
+  uint32_t sector_size_bytes = 512;
+  uint64_t data_offset_bytes = 8192;
+  bool read_only = false;
+  bool holes = true;
+  bool lease_enforced = false;
+  FaultStore::Hook hook;  // wraps the store in a FaultStore
+  bool unlocked = true;
+};
+
+/// A plane with shards on threads of this process, and disks on files in a temporary directory.
+class TestPlane {
+ public:
+  explicit TestPlane(uint32_t shards = 1);
+  ~TestPlane();
+
+  Plane& plane() { return *plane_; }
+  std::shared_ptr<Disk> AddDisk(DiskSetup setup = {});
+  Client Connect(const std::shared_ptr<Disk>& disk, bool structured = false, Bytes leftover = {});
+  /// The path of the listener that Connect uses.
+  std::string Listen(const std::shared_ptr<Disk>& disk, bool structured, Bytes leftover);
+  std::string StorePath(const Disk& disk) const;
+  std::shared_ptr<Lease> lease() { return lease_; }
+  void RunShardAgain(uint32_t index);
+  void Stop();
+
+  /// Waits until an event satisfies `wanted`, looking also at those that came before.
+  template <typename T>
+  std::optional<T> WaitFor(
+      std::function<bool(const T&)> wanted = [](const T&) { return true; }, int ms = 5000) {
+    std::unique_lock lock(mutex_);
+    std::optional<T> found;
+    arrived_.wait_for(lock, std::chrono::milliseconds(ms), [&] {
+      for (const Event& event : events_) {
+        const T* one = std::get_if<T>(&event);
+        if (one != nullptr && wanted(*one)) found = *one;
+        if (found) return true;
+      }
+      return false;
+    });
+    return found;
+  }
+  size_t CountEvents(std::function<bool(const Event&)> wanted);
+  /// Looked at before the fixture's own handling; true: handled.
+  std::function<bool(const Event&)> intercept;
+
+ private:
+  void OnEvent(Event event);
+  struct Target {
+    uint32_t disk_id;
+    bool structured;
+    Bytes leftover;
+  };
+
+  TempDirectory directory_;
+  std::shared_ptr<Plane> plane_;
+  std::shared_ptr<Lease> lease_ = std::make_shared<Lease>();
+  std::mutex mutex_;  // guards the members below
+  std::condition_variable arrived_;
+  std::vector<Event> events_;
+  std::vector<std::pair<uint32_t, Target>> targets_;  // by listener
+  std::vector<std::pair<uint32_t, std::string>> listeners_;
+  std::vector<std::thread> threads_;
+  uint32_t files_ = 0;
+};
+
+std::array<uint8_t, 64> TestDek();
+std::unique_ptr<xts::Cipher> TestCipher(uint32_t sector_size_bytes);
+Status Unlock(Disk& disk);
+/// Ciphertext of one sector by OpenSSL, independent of core/xts.
+Bytes OracleEncrypt(std::span<const uint8_t> sector, uint64_t unit);
+
+SuspendReceipt Suspend(Disk& disk);
+OfflineReceipt GoOffline(Disk& disk);
+
+/// Sums a counter over the shards.
+uint64_t Sum(const Disk& disk, const std::function<const Counter&(const ShardCounters&)>& pick);
+/// Polls for up to 5 s.
+bool Eventually(const std::function<bool()>& condition);
+
+Bytes Pattern(size_t length, uint32_t seed);
+Bytes ReadFile(const std::string& path);
+
+}  // namespace keyhold::test
