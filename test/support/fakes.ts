@@ -1,0 +1,540 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  constants,
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  generateKeyPairSync,
+  type KeyObject,
+  privateDecrypt,
+  publicEncrypt,
+  randomBytes,
+} from 'node:crypto';
+import type { Clock } from '../../src/base/clock.js';
+import { defineErrors, errorTable, KeyholdError } from '../../src/base/errors.js';
+import type { Random } from '../../src/base/random.js';
+import type {
+  DiskClient,
+  DiskPlane,
+  DiskSpec,
+  OfflineReceipt,
+  PlaneDisk,
+  PlaneDiskEvent,
+} from '../../src/disks/ports.js';
+import type { DekDigest, KeyCustody, LeaseHandle, SealedDek } from '../../src/sets/ports.js';
+import type {
+  Canary,
+  CustomerKey,
+  SetKeyHandle,
+  VaultAccess,
+  Verdict,
+  VerdictClass,
+} from '../../src/vault/types.js';
+
+// The kinds of errors that belong to areas which these fakes stand in for.
+if (!errorTable().some(([code]) => code === 'ERR_KEY_UNWRAP_DENIED')) {
+  const spec = (kind: 'key-inaccessible' | 'unavailable' | 'integrity' | 'conflict') => ({
+    kind,
+    summary: 'Fake.',
+    hint: 'fake',
+  });
+  defineErrors({
+    ERR_KEY_UNWRAP_DENIED: spec('key-inaccessible'),
+    ERR_KEY_UNWRAP_NO_ANSWER: spec('unavailable'),
+    ERR_DEK_UNSEAL: spec('integrity'),
+    ERR_DISK_STATE: spec('conflict'),
+    ERR_STORE_OPEN: spec('unavailable'),
+  });
+}
+
+const OAEP = { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' };
+
+/** One RSA key for a whole test file: generating it is what takes time. */
+let sharedPair: { publicKey: KeyObject; privateKey: KeyObject } | undefined;
+function rsaPair(): { publicKey: KeyObject; privateKey: KeyObject } {
+  sharedPair ??= generateKeyPairSync('rsa', { modulusLength: 2048 });
+  return sharedPair;
+}
+
+/** Randomness that no jitter comes from: `fraction` is fixed. */
+export function fixedRandom(fraction = 0): Random {
+  let count = 0;
+  return {
+    bytes: (lengthBytes) => new Uint8Array(randomBytes(lengthBytes)),
+    uuid: () => {
+      count += 1;
+      return `00000000-0000-4000-8000-${String(count).padStart(12, '0')}`;
+    },
+    fraction: () => fraction,
+  };
+}
+
+export class FakeSetKey implements SetKeyHandle {
+  readonly bytes: Buffer;
+  wiped = false;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = Buffer.from(bytes);
+  }
+
+  wipe(): void {
+    this.wiped = true;
+    this.bytes.fill(0);
+  }
+}
+
+export class FakeLease implements LeaseHandle {
+  readonly #clock: Clock;
+  readonly #listeners = new Set<() => void>();
+  #deadlineBootMs = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  renew(proofStartBootMs: number, durationMs: number): void {
+    this.#deadlineBootMs = Math.max(this.#deadlineBootMs, proofStartBootMs + durationMs);
+    this.#watch();
+  }
+
+  end(): void {
+    this.#deadlineBootMs = 0;
+    this.enforce();
+  }
+
+  deadlineBootMs(): number {
+    return this.#deadlineBootMs;
+  }
+
+  holds(): boolean {
+    return this.#clock.bootMs() < this.#deadlineBootMs;
+  }
+
+  /** What native code does whether JavaScript runs or not. */
+  onEnd(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  enforce(): void {
+    if (this.holds()) return;
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  #watch(): void {
+    this.#clock.setTimer(this.#deadlineBootMs - this.#clock.bootMs(), () => this.enforce());
+  }
+}
+
+/** KeyCustody with real cryptography and no secrecy. */
+export class FakeCustody implements KeyCustody {
+  readonly #clock: Clock;
+  readonly keys: FakeSetKey[] = [];
+  /** Makes every wrapped set key that of another one: a vault that unwraps to the wrong bytes. */
+  wrapOther = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get liveKeys(): FakeSetKey[] {
+    return this.keys.filter((key) => !key.wiped);
+  }
+
+  adopt(bytes: Uint8Array): FakeSetKey {
+    const key = new FakeSetKey(bytes);
+    this.keys.push(key);
+    return key;
+  }
+
+  generateSetKey(): SetKeyHandle {
+    return this.adopt(randomBytes(32));
+  }
+
+  wrapSetKey(key: SetKeyHandle): Uint8Array {
+    const bytes = this.wrapOther ? randomBytes(32) : (key as FakeSetKey).bytes;
+    return publicEncrypt({ key: rsaPair().publicKey, ...OAEP }, bytes);
+  }
+
+  sameSetKey(a: SetKeyHandle, b: SetKeyHandle): boolean {
+    return (a as FakeSetKey).bytes.equals((b as FakeSetKey).bytes);
+  }
+
+  createLease(): FakeLease {
+    return new FakeLease(this.#clock);
+  }
+
+  bindLease(key: SetKeyHandle, lease: LeaseHandle): void {
+    const fakeLease = lease as FakeLease;
+    fakeLease.onEnd(() => key.wipe());
+    if (!fakeLease.holds()) key.wipe();
+  }
+
+  createDek(key: SetKeyHandle, aad: Uint8Array): { sealed: SealedDek; digest: DekDigest } {
+    const dek = randomBytes(64);
+    const nonce = randomBytes(12);
+    const cipher = createCipheriv('aes-256-gcm', (key as FakeSetKey).bytes, nonce).setAAD(aad);
+    const ciphertext = Buffer.concat([cipher.update(dek), cipher.final()]);
+    const sealed = { nonce, ciphertext, tag: cipher.getAuthTag() };
+    const digest = createHash('sha256').update(dek).digest();
+    return { sealed, digest: { salt: randomBytes(32), iterations: 1000, digest } };
+  }
+}
+
+/** What a key of the fake vault answers. */
+export type Behaviour =
+  | { readonly kind: 'proof' }
+  | { readonly kind: 'denied'; readonly class: VerdictClass; readonly code: string }
+  | { readonly kind: 'silent'; readonly retryAfterMs?: number }
+  | { readonly kind: 'identity-denied' }
+  | { readonly kind: 'integrity' };
+
+export const PROOF: Behaviour = { kind: 'proof' };
+export const SILENT: Behaviour = { kind: 'silent' };
+export const DISABLED: Behaviour = { kind: 'denied', class: 'denied-certain', code: 'KeyDisabled' };
+export const DELETED: Behaviour = { kind: 'denied', class: 'denied-certain', code: 'KeyNotFound' };
+export const NO_ROLE: Behaviour = {
+  kind: 'denied',
+  class: 'denied-propagating',
+  code: 'ForbiddenByRbac',
+};
+
+const REASONS = {
+  KeyDisabled: 'key-disabled',
+  KeyNotFound: 'key-deleted',
+  ForbiddenByRbac: 'access-denied',
+} as const;
+
+export interface ProbeCall {
+  readonly kid: string;
+  readonly fresh: boolean;
+  readonly startedBootMs: number;
+  readonly canary: Canary;
+}
+
+/** A vault that answers after `latencyMs` of the fake clock, what its key's behaviour says by then. */
+export class FakeVault implements VaultAccess {
+  readonly #clock: Clock;
+  readonly #custody: FakeCustody;
+  readonly #behaviours = new Map<string, Behaviour[]>();
+  readonly #inFlight = new Map<string, number>();
+  readonly probes: ProbeCall[] = [];
+  readonly unwraps: string[] = [];
+  /** The most probes of one key that were ever under way at once; likewise unwraps. */
+  probesInFlightMax = 0;
+  unwrapsInFlightMax = 0;
+  latencyMs = 0;
+  #requests = 0;
+
+  constructor(clock: Clock, custody: FakeCustody) {
+    this.#clock = clock;
+    this.#custody = custody;
+  }
+
+  /** From now on; with several, one for each call and the last for ever. */
+  behave(kid: string, ...behaviours: Behaviour[]): void {
+    this.#behaviours.set(kid, behaviours);
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
+  async fetchCustomerKey({ url }: { url: string }): Promise<CustomerKey> {
+    const kid = kidOf(url);
+    const jwk = rsaPair().publicKey.export({ format: 'jwk' });
+    return {
+      kid,
+      name: kid.split('/').at(-2) ?? '',
+      version: kid.split('/').at(-1) ?? '',
+      modulus: Buffer.from(jwk.n ?? '', 'base64url'),
+      exponent: Buffer.from(jwk.e ?? '', 'base64url'),
+      sizeBits: 2048,
+      recoveryLevel: 'Recoverable',
+    };
+  }
+
+  async probe(request: {
+    kid: string;
+    canary: Canary;
+    fresh: boolean;
+    timeoutMs: number;
+  }): Promise<Verdict> {
+    const { kid, canary, fresh, timeoutMs } = request;
+    const startedBootMs = this.#clock.bootMs();
+    this.probes.push({ kid, fresh, startedBootMs, canary });
+    const leave = this.#enter(`probe ${kid}`, (count) => {
+      this.probesInFlightMax = Math.max(this.probesInFlightMax, count);
+    });
+    const behaviour = await this.#answer(kid, timeoutMs);
+    leave();
+    const matched =
+      behaviour.kind === 'proof' && this.#decrypt(canary.wrapped).equals(canary.plaintext);
+    const effective =
+      behaviour.kind === 'proof' && !matched ? { kind: 'integrity' as const } : behaviour;
+    return this.#verdict(effective, startedBootMs);
+  }
+
+  async unwrapSetKey(request: {
+    kid: string;
+    wrapped: Uint8Array;
+    timeoutMs: number;
+  }): Promise<{ key: SetKeyHandle; requestId: string | undefined }> {
+    const { kid, wrapped, timeoutMs } = request;
+    const startedBootMs = this.#clock.bootMs();
+    this.unwraps.push(kid);
+    const leave = this.#enter(`unwrap ${kid}`, (count) => {
+      this.unwrapsInFlightMax = Math.max(this.unwrapsInFlightMax, count);
+    });
+    const behaviour = await this.#answer(kid, timeoutMs);
+    leave();
+    const verdict = this.#verdict(behaviour, startedBootMs);
+    if (verdict.kind === 'PROOF') {
+      return { key: this.#custody.adopt(this.#decrypt(wrapped)), requestId: verdict.requestId };
+    }
+    const code = verdict.kind === 'DENIED' ? 'ERR_KEY_UNWRAP_DENIED' : 'ERR_KEY_UNWRAP_NO_ANSWER';
+    throw new KeyholdError(code, `unwrapping: ${verdict.message}`, { fields: { verdict } });
+  }
+
+  async #answer(kid: string, timeoutMs: number): Promise<Behaviour> {
+    const hangs = this.#peek(kid).kind === 'silent' && this.latencyMs > 0;
+    const waitMs = hangs ? timeoutMs : this.latencyMs;
+    if (waitMs > 0) await new Promise<void>((done) => this.#clock.setTimer(waitMs, done));
+    const behaviours = this.#behaviours.get(kid);
+    const behaviour = this.#peek(kid);
+    if (behaviours !== undefined && behaviours.length > 1) behaviours.shift();
+    return behaviour;
+  }
+
+  #peek(kid: string): Behaviour {
+    return this.#behaviours.get(kid)?.[0] ?? PROOF;
+  }
+
+  #decrypt(wrapped: Uint8Array): Buffer {
+    const id = Buffer.from(wrapped).toString('base64');
+    const plaintext =
+      decrypted.get(id) ?? privateDecrypt({ key: rsaPair().privateKey, ...OAEP }, wrapped);
+    decrypted.set(id, plaintext);
+    return Buffer.from(plaintext);
+  }
+
+  #enter(id: string, record: (count: number) => void): () => void {
+    const count = (this.#inFlight.get(id) ?? 0) + 1;
+    this.#inFlight.set(id, count);
+    record(count);
+    return () => void this.#inFlight.set(id, (this.#inFlight.get(id) ?? 1) - 1);
+  }
+
+  #verdict(behaviour: Behaviour, startedBootMs: number): Verdict {
+    this.#requests += 1;
+    const requestId = `request-${String(this.#requests)}`;
+    const durationMs = this.#clock.bootMs() - startedBootMs;
+    const times = { startedBootMs, durationMs };
+    switch (behaviour.kind) {
+      case 'proof':
+        return {
+          kind: 'PROOF',
+          class: 'proof',
+          message: 'ok',
+          requestId,
+          httpStatus: 200,
+          ...times,
+        };
+      case 'denied': {
+        const { class: verdictClass, code } = behaviour;
+        const reason = REASONS[code as keyof typeof REASONS];
+        const message = `refused: ${code}`;
+        const facts = { kind: 'DENIED', class: verdictClass, reason, code, message } as const;
+        return { ...facts, requestId, httpStatus: 403, ...times };
+      }
+      case 'integrity': {
+        const message = 'another plaintext';
+        const code = 'CanaryMismatch';
+        const facts = { kind: 'DENIED', class: 'integrity', reason: 'integrity', message } as const;
+        return { ...facts, code, requestId, httpStatus: 200, ...times };
+      }
+      case 'identity-denied': {
+        const message = 'the secret has expired';
+        const code = 'AADSTS7000222';
+        return { kind: 'NO-ANSWER', class: 'denied-identity', code, message, ...times };
+      }
+      case 'silent': {
+        const retry =
+          behaviour.retryAfterMs === undefined ? {} : { retryAfterMs: behaviour.retryAfterMs };
+        const message = 'no answer in time';
+        return {
+          kind: 'NO-ANSWER',
+          class: 'no-answer',
+          code: 'TIMEOUT',
+          message,
+          ...retry,
+          ...times,
+        };
+      }
+    }
+  }
+}
+
+const decrypted = new Map<string, Buffer>();
+
+/** The versioned id of a key URL; a URL without version leads to version `v1`. */
+export function kidOf(url: string): string {
+  return /\/keys\/[^/]+\/[^/]+$/.test(url) ? url : `${url}/v1`;
+}
+
+/** A disk of the fake plane. Enforces the lease as native code does. */
+export class FakePlaneDisk implements PlaneDisk {
+  readonly spec: DiskSpec;
+  readonly #clock: Clock;
+  readonly #onEvent: (event: PlaneDiskEvent) => void;
+  readonly #endWatch: () => void;
+  readonly #onClose: () => void;
+  readonly connected = new Set<number>();
+  mode: 'locked' | 'serving' | 'suspended' | 'closed' = 'locked';
+  dek: Buffer | undefined;
+  /** Requests that are parked while the disk is suspended; resumed or refused later. */
+  parked = 0;
+  refused = 0;
+  /** How long draining takes. */
+  drainMs = 0;
+  #nextClient = 1;
+
+  constructor(
+    spec: DiskSpec,
+    options: { clock: Clock; onEvent: (event: PlaneDiskEvent) => void; onClose: () => void },
+  ) {
+    this.spec = spec;
+    this.#clock = options.clock;
+    this.#onEvent = options.onEvent;
+    this.#onClose = options.onClose;
+    this.#endWatch = (spec.lease as FakeLease).onEnd(() => this.#leaseEnded());
+  }
+
+  connect(): number {
+    const id = this.#nextClient;
+    this.#nextClient += 1;
+    this.connected.add(id);
+    this.#onEvent({ kind: 'client-connected', clients: this.connected.size });
+    return id;
+  }
+
+  leave(id: number): void {
+    this.connected.delete(id);
+    this.#onEvent({ kind: 'client-disconnected', clients: this.connected.size });
+  }
+
+  fail(operation: string, errno: string): void {
+    this.#onEvent({ kind: 'store-error', operation, errno });
+  }
+
+  /** News that arrives late, as across threads it may. */
+  tell(event: PlaneDiskEvent): void {
+    this.#onEvent(event);
+  }
+
+  unlock(
+    key: SetKeyHandle,
+    { sealed, aad, digest }: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest },
+  ): void {
+    if (this.mode !== 'locked' && this.mode !== 'suspended') throw this.#stateError('unlock');
+    if (key.wiped) throw new KeyholdError('ERR_SET_KEY_WIPED', 'wiped');
+    const decipher = createDecipheriv('aes-256-gcm', (key as FakeSetKey).bytes, sealed.nonce);
+    decipher.setAAD(aad).setAuthTag(Buffer.from(sealed.tag));
+    let dek: Buffer;
+    try {
+      dek = Buffer.concat([decipher.update(sealed.ciphertext), decipher.final()]);
+    } catch {
+      throw new KeyholdError('ERR_DEK_UNSEAL', 'corrupt or tampered with');
+    }
+    if (!createHash('sha256').update(dek).digest().equals(digest.digest)) {
+      throw new KeyholdError('ERR_DEK_UNSEAL', 'another DEK');
+    }
+    this.dek = dek;
+    this.mode = 'serving';
+    this.parked = 0;
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
+  async suspend(): Promise<{ keyWipedBootMs: number; parkedRequests: number }> {
+    if (this.mode !== 'serving') throw this.#stateError('suspend');
+    this.#wipe();
+    this.mode = 'suspended';
+    return { keyWipedBootMs: this.#clock.bootMs(), parkedRequests: this.parked };
+  }
+
+  async goOffline(): Promise<OfflineReceipt> {
+    if (this.mode !== 'serving' && this.mode !== 'suspended') throw this.#stateError('goOffline');
+    const requestedBootMs = this.#clock.bootMs();
+    this.#wipe();
+    this.mode = 'locked';
+    this.refused += this.parked;
+    this.parked = 0;
+    if (this.drainMs > 0)
+      await new Promise<void>((done) => this.#clock.setTimer(this.drainMs, done));
+    const bootMs = this.#clock.bootMs();
+    return {
+      requestedBootMs,
+      keyWipedBootMs: requestedBootMs,
+      drainedBootMs: bootMs,
+      flushedBootMs: bootMs,
+      refusedRequests: this.refused,
+      connections: this.connected.size,
+    };
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
+  async disconnectClients(): Promise<number> {
+    const count = this.connected.size;
+    for (const id of [...this.connected]) this.leave(id);
+    return count;
+  }
+
+  clients(): DiskClient[] {
+    return [...this.connected].map((id) => ({ id, peer: 'unix', connectedAtBootMs: 0 }));
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
+  async close(): Promise<void> {
+    if (this.mode !== 'locked' || this.connected.size > 0) throw this.#stateError('close');
+    this.mode = 'closed';
+    this.#endWatch();
+    this.#onClose();
+  }
+
+  #leaseEnded(): void {
+    if (!this.spec.leaseEnforced || this.mode !== 'serving') return;
+    this.#wipe();
+    this.mode = 'suspended';
+    const keyWipedBootMs = this.#clock.bootMs();
+    // Native code tells through a thread-safe function: never in the same turn.
+    queueMicrotask(() => this.#onEvent({ kind: 'lease-ended', keyWipedBootMs }));
+  }
+
+  #wipe(): void {
+    this.dek?.fill(0);
+    this.dek = undefined;
+  }
+
+  #stateError(operation: string): KeyholdError {
+    return new KeyholdError('ERR_DISK_STATE', `${operation}: disk is ${this.mode}`);
+  }
+}
+
+export class FakePlane implements DiskPlane {
+  readonly #clock: Clock;
+  readonly open = new Map<string, FakePlaneDisk>();
+  opened = 0;
+  failOpen: KeyholdError | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
+  async openDisk(spec: DiskSpec, onEvent: (event: PlaneDiskEvent) => void): Promise<FakePlaneDisk> {
+    if (this.failOpen !== undefined) throw this.failOpen;
+    if (this.open.has(spec.name)) throw new KeyholdError('ERR_STORE_OPEN', 'open already');
+    this.opened += 1;
+    const onClose = (): void => void this.open.delete(spec.name);
+    const disk = new FakePlaneDisk(spec, { clock: this.#clock, onEvent, onClose });
+    this.open.set(spec.name, disk);
+    return disk;
+  }
+}
