@@ -45,7 +45,8 @@ export function printFailure(
 
 async function describe(thrown: unknown): Promise<Failure> {
   if (thrown instanceof CommanderError) return describeUsage(thrown);
-  await loadErrorTables();
+  // A hint is not worth losing the error over.
+  await loadErrorTables().catch(() => undefined);
   if (thrown instanceof KeyholdError) {
     const { code, kind, message, fields } = thrown;
     return { code, kind, message, fields, hint: hintFor(code), exitCode: exitCodeOf(kind) };

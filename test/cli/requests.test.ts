@@ -100,7 +100,14 @@ void test('disk create leaves out what was not given', async (t) => {
 void test('set create sends every option, durations in milliseconds', async (t) => {
   const fake = await start(t);
   const times = ['--probe-interval', '5s', '--lease', '1m', '--suspend-timeout', '1.5h'];
-  const rest = ['--identity', 'dev', '--on-revoke', 'restart', '--allow-purgeable'];
+  const rest = [
+    '--identity',
+    'dev',
+    '--on-revoke',
+    'restart',
+    '--allow-purgeable',
+    '--hold-on-heal',
+  ];
   await run(fake, 'set', 'create', 's', '--key', 'https://v/keys/k', ...times, ...rest);
   t.strictSame(fake.seen[0]?.body, {
     name: 's',
@@ -111,6 +118,7 @@ void test('set create sends every option, durations in milliseconds', async (t) 
     leaseMs: 60_000,
     suspendTimeoutMs: 5_400_000,
     allowPurgeable: true,
+    holdOnHeal: true,
   });
 });
 

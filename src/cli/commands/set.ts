@@ -27,6 +27,7 @@ interface CreateOptions {
   readonly lease?: number;
   readonly suspendTimeout?: number;
   readonly allowPurgeable?: true;
+  readonly holdOnHeal?: true;
 }
 
 export function addSetCommands(program: Command, context: CliContext): void {
@@ -85,8 +86,10 @@ function addCreate(set: Command, context: CliContext): void {
     .addOption(duration('--lease <time>', 'how long one proof of access permits keys in memory'))
     .addOption(duration('--suspend-timeout <time>', 'how long requests wait after the lease ended'))
     .addOption(new Option('--allow-purgeable', 'take a key from a vault without purge protection'))
+    .addOption(new Option('--hold-on-heal', 'keep disks offline until an operator attaches them'))
     .action(async (name: string, options: CreateOptions, command: Command) => {
-      const { identity, probeInterval, lease, suspendTimeout, allowPurgeable } = options;
+      const { identity, probeInterval, lease, suspendTimeout } = options;
+      const { allowPurgeable, holdOnHeal } = options;
       const view = await (await connect(context, command)).createSet({
         name,
         keyUrl: options.key,
@@ -96,6 +99,7 @@ function addCreate(set: Command, context: CliContext): void {
         ...(lease === undefined ? {} : { leaseMs: lease }),
         ...(suspendTimeout === undefined ? {} : { suspendTimeoutMs: suspendTimeout }),
         ...(allowPurgeable === undefined ? {} : { allowPurgeable }),
+        ...(holdOnHeal === undefined ? {} : { holdOnHeal }),
       });
       if (isJson(command)) {
         printJson(context, view);

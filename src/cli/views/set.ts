@@ -48,6 +48,7 @@ export function formatSet(io: CliIo, set: SetView): string {
     ['access', paint(io.stdout, accessOf(set), paintOf(set.access))],
     ['lease left', formatLease(set.leaseSecondsLeft)],
     ['on revoke', set.mode],
+    ['on heal', set.holdOnHeal ? 'disks wait for an operator' : 'disks come back by themselves'],
     ['identity', plain(set.identity)],
     ['probe interval', seconds(set.probeIntervalSeconds)],
     ['lease', seconds(set.leaseSeconds)],

@@ -99,6 +99,7 @@ export const GRANTED_SET: SetView = {
   probeIntervalSeconds: 10,
   leaseSeconds: 900,
   suspendTimeoutSeconds: 300,
+  holdOnHeal: false,
 };
 
 export const DENIED_SET: SetView = {
