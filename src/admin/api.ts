@@ -2,8 +2,9 @@
 import { z } from 'zod';
 
 /**
- * The admin API's vocabulary: one schema for each request and answer. The server validates requests
- * with it and publishes it as OpenAPI, the client validates answers with it, the types come from it.
+ * The admin API's vocabulary: one schema for each request and answer. The server validates
+ * requests with it and publishes it as OpenAPI, the client validates answers with it, the types
+ * come from it.
  *
  * Requests are strict: an unknown field is a mistake and is refused. Answers are open: a client
  * ignores fields that a newer daemon adds.

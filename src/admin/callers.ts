@@ -25,8 +25,8 @@ export interface CallerOptions {
  * - Node has no public way to a socket's file descriptor; `_handle.fd` is what its own tests use.
  *   Where it is missing the caller is unknown.
  * - Supplementary groups come from /proc/PID/status. The process may be gone and its pid reused; so
- *   the groups count only while the process there still has the peer's uid, and a process of another
- *   pid namespace (pid 0) has none. An error here takes rights away, never gives them.
+ *   the groups count only while the process there still has the peer's uid, and a process of
+ *   another pid namespace (pid 0) has none. An error here takes rights away, never gives them.
  */
 export function identifyCaller(socket: Socket, options: CallerOptions): Caller {
   const { _handle: handle } = socket as Socket & { _handle?: { fd?: number } | null };

@@ -64,7 +64,8 @@ export interface AdminClient {
   openApi(): Promise<unknown>;
   /**
    * Resolves once the subscription stands. The iterator ends when the daemon stops or `signal`
-   * aborts, and throws ERR_ADMIN_UNREACHABLE when the stream breaks off (a reader too slow, a crash).
+   * aborts, and throws ERR_ADMIN_UNREACHABLE when the stream breaks off (a reader too slow, a
+   * crash).
    */
   events(signal?: AbortSignal): Promise<AsyncIterable<AdminEvent>>;
 }
@@ -132,11 +133,12 @@ async function call<T>(link: Link, what: Call, schema: z.ZodType<T>): Promise<T>
   const text = await exchange(link, what);
   const parsed = schema.safeParse(parseJson(link, text));
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
+  const [issue] = parsed.error.issues;
+  const detail = `${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`;
   throw new KeyholdError(
     codes.ERR_ADMIN_RESPONSE,
-    `${what.method} ${what.path} over ${link.socketPath}: the answer does not have the documented form: ` +
-      `${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`,
+    `${what.method} ${what.path} over ${link.socketPath}: ` +
+      `the answer does not have the documented form: ${detail}`,
     { fields: { socket: link.socketPath, path: what.path } },
   );
 }

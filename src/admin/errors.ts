@@ -10,7 +10,7 @@ export const codes = defineErrors({
   ERR_ADMIN_ROUTE: {
     kind: 'not-found',
     summary: 'The admin API has no such path.',
-    hint: 'the OpenAPI document at /v1/openapi.json lists the paths; CLI and daemon may differ in version',
+    hint: 'see /v1/openapi.json for the paths; CLI and daemon may differ in version',
   },
   ERR_ADMIN_METHOD: {
     kind: 'usage',
@@ -25,7 +25,7 @@ export const codes = defineErrors({
   ERR_ADMIN_FORBIDDEN: {
     kind: 'forbidden',
     summary: 'The caller may not do this, or may not open the admin socket at all.',
-    hint: "run as root or as the daemon's user; members of group keyhold may attach, detach, restart and check",
+    hint: "run as root or the daemon's user; group keyhold may attach, detach, restart and check",
   },
   ERR_ADMIN_UNREACHABLE: {
     kind: 'unavailable',

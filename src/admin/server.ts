@@ -242,7 +242,8 @@ function refuseOtherMethods(app: FastifyInstance, url: string, allowed: readonly
     schema: { hide: true },
     onRequest: (request, reply, done) => {
       reply.header('allow', allowed.join(', '));
-      const message = `${request.method} is not allowed on ${url}: expected ${allowed.join(' or ')}`;
+      const expected = allowed.join(' or ');
+      const message = `${request.method} is not allowed on ${url}: expected ${expected}`;
       done(new KeyholdError(codes.ERR_ADMIN_METHOD, message));
     },
     handler: () => undefined,

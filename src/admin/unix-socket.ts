@@ -12,8 +12,9 @@ const PATH_BYTES_MAX = 107;
 const PROBE_TIMEOUT_MS = 2000;
 
 /**
- * Makes `server` listen on a unix socket that owner and group may open. A socket that nobody serves any more is
- * replaced; one that is served, or a file that is no socket, is left alone and refused.
+ * Makes `server` listen on a unix socket that owner and group may open. A socket that nobody
+ * serves any more is replaced; one that is served, or a file that is no socket, is left alone and
+ * refused.
  */
 export async function listenOnUnixSocket(
   server: Server,
@@ -30,8 +31,8 @@ export async function listenOnUnixSocket(
   try {
     chownSync(path, -1, gid);
   } catch (error) {
-    // A daemon that is neither root nor in the group cannot give the socket to it. Then only its own
-    // user and root can connect, which is safe, so the daemon starts all the same.
+    // A daemon that is neither root nor in the group cannot give the socket to it. Then only its
+    // own user and root can connect, which is safe, so the daemon starts all the same.
     if (codeOf(error) !== 'EPERM') throw socketError(path, messageOf(error), error);
   }
 }

@@ -10,7 +10,7 @@ export const codes = defineErrors({
   ERR_AUDIT_CORRUPT: {
     kind: 'integrity',
     summary: 'The last record of the audit log is corrupt or was tampered with.',
-    hint: 'keep the file as evidence, find out who wrote to it, then move it aside; a new log begins',
+    hint: 'find out who wrote to the file and keep it, moved aside, as evidence; a new log begins',
   },
   ERR_AUDIT_WRITE: {
     kind: 'unavailable',

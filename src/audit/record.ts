@@ -8,9 +8,9 @@ import { codes } from './errors.js';
  *
  *   {"seq":7,"time":"2026-…Z","kind":"disk-offline", …fields…, "prev":"<64 hex>","hash":"<64 hex>"}
  *
- * `hash` is SHA-256 over the canonical JSON of the record without `hash`: keys sorted by code unit at
- * every level, no white space, numbers and strings as JSON.stringify writes them. `prev` is the hash
- * of the line before, so a change anywhere breaks every line from there on.
+ * `hash` is SHA-256 over the canonical JSON of the record without `hash`: keys sorted by code unit
+ * at every level, no white space, numbers and strings as JSON.stringify writes them. `prev` is the
+ * hash of the line before, so a change anywhere breaks every line from there on.
  *
  * The line itself has one spelling too (fixed keys at both ends, fields sorted between them), and a
  * reader refuses any other: so a byte that means nothing to JSON cannot be changed either.
@@ -66,8 +66,8 @@ export interface Discrepancy {
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
- * Reads a line (without its newline) and checks all that one line can show: form, spelling and hash.
- * Whether it follows its predecessor is for the caller to compare.
+ * Reads a line (without its newline) and checks all that one line can show: form, spelling and
+ * hash. Whether it follows its predecessor is for the caller to compare.
  */
 export function parseRecord(line: Uint8Array): AuditRecord | Discrepancy {
   let text: string;

@@ -15,7 +15,8 @@ const ACTUAL_LENGTH_MAX = 60;
 
 /**
  * Turns the findings of `schema` on `value` into messages; an unknown field is reported with the
- * nearest field that the schema knows at that place. Repeats short values: for documents without secrets.
+ * nearest field that the schema knows at that place. Repeats short values: for documents without
+ * secrets.
  */
 export function describeIssues(
   schema: $ZodType,

@@ -9,8 +9,9 @@ export interface Address {
 }
 
 /**
- * Reads `127.0.0.1:10809`, `[::1]:10809`, `localhost:10809`; undefined for anything else. Other names
- * are refused: which address a daemon serves must not hang on what a resolver says at its start.
+ * Reads `127.0.0.1:10809`, `[::1]:10809`, `localhost:10809`; undefined for anything else. Other
+ * names are refused: which address a daemon serves must not hang on what a resolver says at its
+ * start.
  */
 export function parseAddress(text: string): Address | undefined {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);

@@ -52,7 +52,10 @@ export interface FilledConfig {
   };
 }
 
-/** Reads and checks a config file. Throws ERR_CONFIG_READ, ERR_CONFIG_SYNTAX or ERR_CONFIG_INVALID. */
+/**
+ * Reads and checks a config file. Throws ERR_CONFIG_READ, ERR_CONFIG_SYNTAX or
+ * ERR_CONFIG_INVALID.
+ */
 export async function loadConfig(path: string): Promise<FilledConfig> {
   return parseConfig(await readConfigFile(path), path);
 }

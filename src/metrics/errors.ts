@@ -5,6 +5,6 @@ export const codes = defineErrors({
   ERR_METRICS_LISTEN: {
     kind: 'conflict',
     summary: 'The address of the metrics could not be listened on.',
-    hint: 'another program has the port, or the address is not of this host; see listen in [metrics]',
+    hint: 'see listen in [metrics]: another program has the port, or the address is not ours',
   },
 });

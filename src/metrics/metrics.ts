@@ -68,7 +68,7 @@ export class Metrics {
     });
     this.#offlineSeconds = new Histogram({
       name: 'keyhold_revocation_offline_seconds',
-      help: 'Time from the confirmed verdict until the key was wiped, and until the disk was offline.',
+      help: 'Time from the confirmed verdict to the wiped key, and to the offline disk.',
       labelNames: ['phase'],
       buckets: OFFLINE_BUCKETS_SECONDS,
       registers,

@@ -19,8 +19,9 @@ export interface SampledMetricOptions {
 
 /**
  * A metric whose numbers live elsewhere and are read at the scrape. prom-client's own classes only
- * count what they are told; setting them from native counters would need a copy of each counter, and
- * a Histogram cannot be set at all. The registry asks a metric for nothing but what stands here.
+ * count what they are told; setting them from native counters would need a copy of each counter,
+ * and a Histogram cannot be set at all. The registry asks a metric for nothing but what stands
+ * here.
  */
 export function registerSampledMetric(registry: Registry, options: SampledMetricOptions): void {
   const { name, help, type, read } = options;

@@ -26,7 +26,9 @@ export interface MetricsServer {
   close(): Promise<void>;
 }
 
-/** Serves `GET /metrics` and `GET /healthz`. Throws ERR_METRICS_LISTEN when the address is taken. */
+/**
+ * Serves `GET /metrics` and `GET /healthz`. Throws ERR_METRICS_LISTEN when the address is taken.
+ */
 export async function startMetricsServer(options: MetricsServerOptions): Promise<MetricsServer> {
   const server = createServer(
     { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS },

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { NativeDiskStats } from '../dataplane/addon.js';
 
-/** What a scrape reads. Called at each scrape, synchronously: answers from memory, never does I/O. */
+/**
+ * What a scrape reads. Called at each scrape, synchronously: answers from memory, never does I/O.
+ */
 export interface MetricsSources {
   disks(): readonly DiskSample[];
   sets(): readonly SetSample[];

@@ -45,7 +45,7 @@ void test('the stream ends without error when the daemon stops', async (t) => {
   t.same(await iterator.next(), { value: undefined, done: true });
 });
 
-void test('a signal ends the stream without error and the daemon forgets the subscriber', async (t) => {
+void test('a signal ends the stream and the daemon forgets the subscriber', async (t) => {
   const fixture = await startFixture(t);
   const controller = new AbortController();
   const iterator = (await fixture.client.events(controller.signal))[Symbol.asyncIterator]();

@@ -29,7 +29,7 @@ void test('a request with every field reaches the service as it was sent', async
   t.same(services.calls, [`createDisk(${body})`]);
 });
 
-void test('an unknown field is refused with the nearest known name and reaches no service', async (t) => {
+void test('an unknown field is refused with the nearest known name', async (t) => {
   const { socketPath, services } = await startFixture(t);
   const answer = await raw(socketPath, 'POST', '/v1/disks', createDisk({ sectorSizeByte: 512 }));
   t.equal(answer.status, 400);
@@ -107,7 +107,7 @@ for (const [code, status] of [
   ['ERR_TEST_MISSING', 404],
   ['ERR_TEST_SILENT', 503],
 ] as const) {
-  void test(`an error of a service keeps code, message and fields: ${code} is ${status}`, async (t) => {
+  void test(`code, message and fields of an error are kept: ${code} is ${status}`, async (t) => {
     const { socketPath, services } = await startFixture(t);
     services.failure = new KeyholdError(failures[code], 'it failed', { fields: { a: 1 } });
     const answer = await raw(socketPath, 'GET', '/v1/disks/d1');
@@ -138,7 +138,7 @@ void test('an unknown path is 404 as JSON', async (t) => {
   t.equal(errorOf(answer).code, 'ERR_ADMIN_ROUTE');
 });
 
-void test('a known path with another method is 405 and names the ones that are allowed', async (t) => {
+void test('a known path with another method is 405 and names what is allowed', async (t) => {
   const { socketPath } = await startFixture(t);
   const answer = await raw(socketPath, 'PUT', '/v1/disks/d1', '{}');
   t.equal(answer.status, 405);

@@ -33,7 +33,10 @@ export async function temporaryDirectory(t: Teardown): Promise<string> {
 
 export const clock = createSystemClock({ bootMs: () => performance.now() });
 
-/** A server on a real unix socket, with `peer` as whoever calls; `status` is the peer's /proc file. */
+/**
+ * A server on a real unix socket, with `peer` as whoever calls; `status` is the peer's /proc
+ * file.
+ */
 export async function startFixture(
   t: Teardown,
   peer: { uid: number; gid: number; pid: number } | 'unknown' = ROOT,

@@ -145,7 +145,7 @@ void test('a file that is missing is named', async (t) => {
 });
 
 void test('the hash is what sorted JSON without the hash gives', (t) => {
-  // Made by: printf '{"a":{"b":[1,"é"],"c":null},"kind":"k","prev":"0…0","seq":1,"time":"t"}' | sha256sum
+  // sha256sum of {"a":{"b":[1,"é"],"c":null},"kind":"k","prev":"0…0","seq":1,"time":"t"}
   const expected = 'e8488b07d5c0643f83c11f8f86c8e06ab34011ecd30e4f9048959fe3a65c626b';
   const { record } = createRecord({
     seq: 1,

@@ -133,7 +133,8 @@ for (const [text, message] of [
   ],
   [
     '[nbd]\nlisten = ["0.0.0.0:10809"]',
-    'nbd.listen[0]: expected a loopback address, got 0.0.0.0:10809: beyond loopback NBD needs tls = "require", and nbd.tls is off',
+    'nbd.listen[0]: expected a loopback address, got 0.0.0.0:10809: ' +
+      'beyond loopback NBD needs tls = "require", and nbd.tls is off',
   ],
   [
     '[nbd]\nlisten = ["127.0.0.1:1", "[::]:10809"]',

@@ -9,7 +9,8 @@ export interface Family {
 /**
  * A strict reader of the Prometheus text format 0.0.4, as an oracle: HELP and TYPE stand once and
  * before the samples, samples of a family stand together, names and labels are well formed, no
- * sample twice; counters end in _total and are not negative; histograms are cumulative and complete.
+ * sample twice; counters end in _total and are not negative; histograms are cumulative and
+ * complete.
  */
 export function parseExposition(text: string): Map<string, Family> {
   if (!text.endsWith('\n')) throw new Error('the text does not end in a newline');

@@ -223,7 +223,7 @@ void test('label values with quotes, backslashes and newlines come through', asy
   t.equal(families.get('keyhold_disk_info')?.samples[0]?.labels['disk'], name);
 });
 
-void test('all metrics of a scrape show the same instant, and scrapes at once share it', async (t) => {
+void test('metrics of a scrape show one instant, and scrapes at once share it', async (t) => {
   let reads = 0;
   const metrics = metricsOf([], [], {
     disks: () => {
