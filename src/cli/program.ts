@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { readVersion } from '../base/version.js';
 import { addAuditCommands } from './commands/audit.js';
 import { addDaemonCommand } from './commands/daemon.js';
 import { addDevCommand } from './commands/dev.js';
@@ -56,9 +56,4 @@ export function createProgram(context: CliContext): Command {
 
 function helpWidth(columns: number | undefined): number {
   return Math.min(columns ?? 100, 100);
-}
-
-export function readVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }

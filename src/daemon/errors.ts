@@ -12,9 +12,10 @@ export const codes = defineErrors({
     summary: 'The state directory could not be set up.',
     hint: 'check the path in state_dir, its owner and its permissions',
   },
-  ERR_IDENTITY_UNKNOWN: {
+  ERR_IDENTITY_AMBIGUOUS: {
     kind: 'invalid',
-    summary: 'A set names an identity that the config does not have.',
-    hint: 'add [identity.NAME] to the config, or name one that is there with --identity',
+    summary:
+      'A set was to be created without an identity, and the config does not have exactly one.',
+    hint: "name one of the config's identities with --identity, or add [identity.NAME] to the config",
   },
 });

@@ -29,7 +29,9 @@ export async function openStateDirectory(path: string): Promise<StateLock> {
       { fields: { path, errno: codeOf(error) }, cause: error },
     );
   }
-  const digest = createHash('sha256').update(await realpath(path)).digest('hex');
+  const digest = createHash('sha256')
+    .update(await realpath(path))
+    .digest('hex');
   const server = createServer((socket) => socket.destroy());
   await listen(server, `\0keyhold-state-${digest}`, path);
   server.unref();

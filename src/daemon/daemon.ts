@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+import { mkdir } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type AdminServer, startAdminServer } from '../admin/server.js';
+import { type AuditLog, openAudit } from '../audit/audit-log.js';
+import { type Clock, createSystemClock } from '../base/clock.js';
+import type { Logger } from '../base/logger.js';
+import { createSystemRandom } from '../base/random.js';
+import { readVersion } from '../base/version.js';
+import type { FilledConfig } from '../config/config.js';
+import type { Addon } from '../dataplane/addon.js';
+import { NativeCustody } from '../dataplane/custody.js';
+import { loadAddon } from '../dataplane/load.js';
+import { DataPlane } from '../dataplane/plane.js';
+import { DiskService } from '../disks/disk-service.js';
+import { Metrics } from '../metrics/metrics.js';
+import { type MetricsServer, startMetricsServer } from '../metrics/server.js';
+import { SetService } from '../sets/set-service.js';
+import { type ClosableVaultAccess, createVaultAccess } from '../vault/access.js';
+import type { HelperCommand } from '../vault/unwrap-helper.js';
+import { Alarms } from './alarms.js';
+import { DaemonServices } from './services.js';
+import { createMetricsSources } from './sources.js';
+import { openStateDirectory } from './state-directory.js';
+import { Trail } from './trail.js';
+
+/** Peers on the unix socket are trusted by file permission until disks have allow lists. */
+const NBD_SOCKET_MODE = 0o660;
+
+export interface DaemonOptions {
+  readonly config: FilledConfig;
+  readonly logger: Logger;
+  /** systemd's $CREDENTIALS_DIRECTORY. */
+  readonly credentialsDirectory: string | undefined;
+}
+
+/** The parts that everything else is made of. */
+interface Core {
+  readonly addon: Addon;
+  readonly clock: Clock;
+  readonly vault: ClosableVaultAccess;
+  readonly sets: SetService;
+  readonly disks: DiskService;
+  readonly plane: DataPlane;
+  readonly alarms: Alarms;
+}
+
+/**
+ * The composition root: the only place that constructs. What is started is pushed on a stack, and stopped
+ * from its top: first nobody can give commands any more, then disks go offline with their stores
+ * flushed, then keys and shards go, and the audit log closes last.
+ */
+export class Daemon {
+  readonly #stops: ReadonlyArray<() => Promise<void> | void>;
+  readonly #plane: DataPlane;
+
+  private constructor(plane: DataPlane, stops: ReadonlyArray<() => Promise<void> | void>) {
+    this.#plane = plane;
+    this.#stops = stops;
+  }
+
+  /** On error everything that had been started is stopped again. */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const stops: Array<() => Promise<void> | void> = [];
+    try {
+      const plane = await start(options, stops);
+      return new Daemon(plane, stops);
+    } catch (error) {
+      await stopAll(stops);
+      throw error;
+    }
+  }
+
+  async stop(): Promise<void> {
+    await stopAll(this.#stops);
+  }
+
+  /** For exits that cannot wait: tells the shards to end. */
+  stopNow(): void {
+    this.#plane.stopNow();
+  }
+}
+
+async function stopAll(stops: ReadonlyArray<() => Promise<void> | void>): Promise<void> {
+  for (const stop of [...stops].reverse()) await stop();
+}
+
+async function start(
+  { config, logger, credentialsDirectory }: DaemonOptions,
+  stops: Array<() => Promise<void> | void>,
+): Promise<DataPlane> {
+  const lock = await openStateDirectory(config.stateDir);
+  stops.push(() => lock.release());
+  const addon = loadAddon();
+  // Whatever the limits outside say: the kernel never writes this process's memory to a disk.
+  addon.forbidCoreDumps();
+  const clock = createSystemClock({ bootMs: () => addon.bootTimeMs() });
+  const version = readVersion();
+  const audit = await openAudit(join(config.stateDir, 'audit', 'audit.jsonl'), { clock });
+  stops.push(() => audit.close());
+  const vault = createVaultAccess({
+    identities: config.identities,
+    transport: config.vault,
+    clock,
+    logger,
+    secretPipe: new NativeCustody(addon),
+    helperCommand: helperCommand(),
+    ...(credentialsDirectory === undefined ? {} : { credentialsDirectory }),
+  });
+  stops.push(() => vault.close());
+  const core = createCore({ config, logger, addon, clock, vault });
+  const { sets, disks, plane, alarms } = core;
+  stops.push(() => plane.stop());
+  const metrics = new Metrics({ sources: createMetricsSources(core), version });
+  const trail = new Trail({ audit, metrics, alarms, logger });
+  trail.watchSets(sets);
+  trail.watchDisks(disks);
+  await trail.record('daemon-started', { version, pid: process.pid, config: config.path });
+  stops.push(() => trail.record('daemon-stopped', { pid: process.pid }));
+  stops.push(() => sets.close());
+  stops.push(() => disks.close());
+  await sets.load();
+  await disks.load();
+  await serve({ config, logger, version, audit, metrics, trail, core, stops });
+  logger.info({ version, pid: process.pid, admin: config.admin.socket }, 'ready');
+  return plane;
+}
+
+/** Sets, disks and the data plane know each other through ports; the knots are tied here. */
+function createCore(options: {
+  config: FilledConfig;
+  logger: Logger;
+  addon: Addon;
+  clock: Clock;
+  vault: ClosableVaultAccess;
+}): Core {
+  const { config, logger, addon, clock, vault } = options;
+  const { graceMs, lingerMs } = config.disks;
+  const random = createSystemRandom();
+  const custody = new NativeCustody(addon);
+  const alarms = new Alarms(clock);
+  const sets: SetService = new SetService({
+    stateDir: config.stateDir,
+    vault,
+    custody,
+    clock,
+    random,
+    logger,
+    timeoutMs: config.vault.timeoutMs,
+    disksUsing: (setId) => disks.namesUsing(setId),
+  });
+  const plane: DataPlane = new DataPlane({
+    addon,
+    shards: config.dataPlane.shards === 0 ? availableParallelism() : config.dataPlane.shards,
+    xts: config.dataPlane.xts,
+    exports: {
+      list: () => disks.exports().list(),
+      find: (name) => disks.exports().find(name),
+    },
+    clock,
+    logger,
+    onShardDeath: (index, message, final) => {
+      if (final) alarms.raise(`shard ${index}`, `not started again: ${message}`);
+    },
+  });
+  const disks: DiskService = new DiskService({
+    stateDir: config.stateDir,
+    sets,
+    plane,
+    custody,
+    clock,
+    random,
+    logger,
+    ...(graceMs === undefined ? {} : { graceMs }),
+    ...(lingerMs === undefined ? {} : { lingerMs }),
+  });
+  return { addon, clock, vault, sets, disks, plane, alarms };
+}
+
+/** Opens the doors: NBD, metrics, and last the admin socket, which says that the daemon is ready. */
+async function serve(options: {
+  config: FilledConfig;
+  logger: Logger;
+  version: string;
+  audit: AuditLog;
+  metrics: Metrics;
+  trail: Trail;
+  core: Core;
+  stops: Array<() => Promise<void> | void>;
+}): Promise<void> {
+  const { config, logger, version, audit, metrics, trail, core, stops } = options;
+  const { plane, sets, disks, alarms, clock, addon } = core;
+  for (const socket of [config.nbd.socket, config.admin.socket]) {
+    await mkdir(dirname(socket), { recursive: true, mode: 0o755 });
+  }
+  const nbd = listenNbd(plane, config);
+  let metricsServer: MetricsServer | undefined;
+  if (config.metrics.listen !== null) {
+    const trouble = (): string | null => alarms.list()[0]?.message ?? null;
+    metricsServer = await startMetricsServer({
+      listen: config.metrics.listen,
+      metrics,
+      logger,
+      trouble,
+    });
+    const server = metricsServer;
+    stops.push(() => server.close());
+  }
+  const startedAtMs = clock.nowMs();
+  const services = new DaemonServices({
+    facts: () => ({
+      version,
+      startedAtMs,
+      xtsKernel: kernelInUse(addon, config.dataPlane.xts),
+      nbd,
+      metricsUrl: metricsServer?.url ?? null,
+      adminSocket: config.admin.socket,
+      identities: Object.keys(config.identities),
+    }),
+    sets,
+    disks,
+    plane,
+    trail,
+    audit,
+    alarms,
+    clock,
+  });
+  const admin: AdminServer = await startAdminServer({
+    socketPath: config.admin.socket,
+    services,
+    peerCredentials: (fd) => addon.peerCredentials(fd),
+    logger,
+    clock,
+    version,
+  });
+  stops.push(() => admin.close());
+}
+
+function listenNbd(plane: DataPlane, config: FilledConfig): string[] {
+  plane.listenUnix(config.nbd.socket, NBD_SOCKET_MODE);
+  const addresses = [`unix:${config.nbd.socket}`];
+  for (const { host, port } of config.nbd.listen) {
+    const bound = plane.listenTcp(host, port);
+    addresses.push(host.includes(':') ? `[${host}]:${bound}` : `${host}:${bound}`);
+  }
+  return addresses;
+}
+
+function kernelInUse(addon: Addon, setting: string): string {
+  return setting === 'auto' ? (addon.xtsKernels()[0] ?? 'evp') : setting;
+}
+
+/** The same program as a one-shot child. */
+function helperCommand(): HelperCommand {
+  const main = fileURLToPath(new URL('../cli/main.js', import.meta.url));
+  return { execPath: process.execPath, args: [main, 'unwrap-helper'], env: process.env };
+}

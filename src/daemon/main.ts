@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type Logger, createLogger } from '../base/logger.js';
+import { messageOf } from '../base/errors.js';
+import { loadConfig } from '../config/config.js';
+import { Daemon } from './daemon.js';
+
+/** A daemon that does not stop within this time ends anyway, with its keys wiped first. */
+const STOP_MS_MAX = 30_000;
+
+/**
+ * Runs the daemon until a signal ends it; resolves with the exit status. Throws KeyholdError when it
+ * cannot start; nothing is left behind then.
+ */
+export async function runDaemon(options: { configPath: string }): Promise<number> {
+  const config = await loadConfig(options.configPath);
+  const logger = createLogger({ level: process.env['KEYHOLD_LOG_LEVEL'] ?? 'info' });
+  const stopSignal = nextSignal();
+  // A promise that somebody else's code forgot is no reason to take disks down.
+  process.on('unhandledRejection', (reason) => {
+    logger.error({ cause: messageOf(reason) }, 'unhandled rejection');
+  });
+  const daemon = await Daemon.start({
+    config,
+    logger,
+    credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'],
+  });
+  const endShards = (): void => daemon.stopNow();
+  // Node joins its workers at exit: without this, an exit by any other way would never end.
+  process.on('exit', endShards);
+  const signal = await stopSignal;
+  logger.info({ signal }, 'stopping');
+  await stopInTime(daemon, logger);
+  process.off('exit', endShards);
+  return 0;
+}
+
+/** SIGTERM and SIGINT stop the daemon; a second one ends it at once. */
+function nextSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let seen = false;
+    const onSignal = (signal: NodeJS.Signals): void => {
+      if (seen) process.exit(1);
+      seen = true;
+      resolve(signal);
+    };
+    process.on('SIGTERM', onSignal);
+    process.on('SIGINT', onSignal);
+  });
+}
+
+async function stopInTime(daemon: Daemon, logger: Logger): Promise<void> {
+  const timer = setTimeout(() => {
+    logger.error({ limitMs: STOP_MS_MAX }, 'stopping took too long');
+    process.exit(1);
+  }, STOP_MS_MAX);
+  timer.unref();
+  await daemon.stop();
+  clearTimeout(timer);
+}

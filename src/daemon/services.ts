@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+import type {
+  AdminServices,
+  AuditVerifyResult,
+  Caller,
+  CheckResult,
+  CreateDiskRequest,
+  CreateSetRequest,
+  DiskView,
+  SetView,
+  Status,
+} from '../admin/api.js';
+import type { AuditLog } from '../audit/audit-log.js';
+import type { Clock } from '../base/clock.js';
+import { codeOf, KeyholdError } from '../base/errors.js';
+import type { DataPlane } from '../dataplane/plane.js';
+import type { DiskService } from '../disks/disk-service.js';
+import type { SetService } from '../sets/set-service.js';
+import type { Alarms } from './alarms.js';
+import { codes } from './errors.js';
+import type { Trail } from './trail.js';
+
+/** What `status` shows and nothing else knows. */
+export interface DaemonFacts {
+  readonly version: string;
+  readonly startedAtMs: number;
+  readonly xtsKernel: string;
+  readonly nbd: readonly string[];
+  readonly metricsUrl: string | null;
+  readonly adminSocket: string;
+  /** Names of the config's identities. */
+  readonly identities: readonly string[];
+}
+
+export interface ServicesOptions {
+  readonly facts: () => DaemonFacts;
+  readonly sets: SetService;
+  readonly disks: DiskService;
+  readonly plane: DataPlane;
+  readonly trail: Trail;
+  readonly audit: AuditLog;
+  readonly alarms: Alarms;
+  readonly clock: Clock;
+}
+
+/** The admin API's operations on the live objects; every command leaves a record of who gave it. */
+export class DaemonServices implements AdminServices {
+  readonly #options: ServicesOptions;
+
+  constructor(options: ServicesOptions) {
+    this.#options = options;
+  }
+
+  status(): Promise<Status> {
+    const { facts, plane, alarms, clock } = this.#options;
+    const { version, startedAtMs, xtsKernel, nbd, metricsUrl, adminSocket } = facts();
+    return Promise.resolve({
+      version,
+      pid: process.pid,
+      startedAt: new Date(startedAtMs).toISOString(),
+      uptimeSeconds: Math.max(0, (clock.nowMs() - startedAtMs) / 1000),
+      shards: plane.shards(),
+      xtsKernel,
+      nbd: [...nbd],
+      metrics: metricsUrl,
+      adminSocket,
+      sets: this.#countSets(),
+      disks: this.#countDisks(),
+      connections: plane.connections().length,
+      alarms: alarms.list(),
+    });
+  }
+
+  listSets(): Promise<SetView[]> {
+    return Promise.resolve(this.#options.sets.views());
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- what it throws must be a rejection
+  async showSet(name: string): Promise<SetView> {
+    return this.#options.sets.view(name);
+  }
+
+  async createSet(request: CreateSetRequest, caller: Caller): Promise<SetView> {
+    return this.#command('set-create', request.name, caller, async () => {
+      const identity = request.identity ?? this.#onlyIdentity(request.name);
+      return this.#options.sets.create({ ...request, identity });
+    });
+  }
+
+  async checkSet(name: string, caller: Caller): Promise<CheckResult> {
+    return this.#command('set-check', name, caller, () => this.#options.sets.check(name));
+  }
+
+  async deleteSet(name: string, caller: Caller): Promise<void> {
+    await this.#command('set-delete', name, caller, () => this.#options.sets.delete(name));
+  }
+
+  listDisks(): Promise<DiskView[]> {
+    return Promise.resolve(this.#options.disks.views());
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- what it throws must be a rejection
+  async showDisk(name: string): Promise<DiskView> {
+    return this.#options.disks.view(name);
+  }
+
+  async createDisk(request: CreateDiskRequest, caller: Caller): Promise<DiskView> {
+    const { disks } = this.#options;
+    return this.#command('disk-create', request.name, caller, () => disks.create(request));
+  }
+
+  async attachDisk(name: string, caller: Caller): Promise<DiskView> {
+    return this.#command('disk-attach', name, caller, () => this.#options.disks.attach(name));
+  }
+
+  async detachDisk(name: string, caller: Caller): Promise<DiskView> {
+    return this.#command('disk-detach', name, caller, () => this.#options.disks.detach(name));
+  }
+
+  async restartDisk(name: string, caller: Caller): Promise<DiskView> {
+    return this.#command('disk-restart', name, caller, () => this.#options.disks.restart(name));
+  }
+
+  async deleteDisk(name: string, options: { deleteStore: boolean }, caller: Caller): Promise<void> {
+    const { disks } = this.#options;
+    await this.#command('disk-delete', name, caller, () => disks.delete(name, options));
+  }
+
+  async verifyAudit(): Promise<AuditVerifyResult> {
+    const { audit } = this.#options;
+    const report = await audit.verify();
+    return { ...report, path: audit.path, firstBad: report.firstBad ?? null };
+  }
+
+  subscribe(listener: Parameters<AdminServices['subscribe']>[0]): () => void {
+    return this.#options.trail.subscribe(listener);
+  }
+
+  /** Runs a command and records who gave it and how it ended. */
+  async #command<T>(
+    command: string,
+    target: string,
+    { uid, pid }: Caller,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const { trail } = this.#options;
+    try {
+      const result = await work();
+      await trail.record('command', { command, target, uid, pid, outcome: 'ok' });
+      return result;
+    } catch (error) {
+      const outcome = codeOf(error) ?? 'failed';
+      await trail.record('command', { command, target, uid, pid, outcome });
+      throw error;
+    }
+  }
+
+  #onlyIdentity(set: string): string {
+    const { identities } = this.#options.facts();
+    const [only] = identities;
+    if (only !== undefined && identities.length === 1) return only;
+    const list = identities.length === 0 ? 'none' : identities.join(', ');
+    throw new KeyholdError(
+      codes.ERR_IDENTITY_AMBIGUOUS,
+      `creating encryption set ${set} without an identity: ` +
+        `expected exactly one in the config, found ${list}`,
+      { fields: { set, identities: identities.length } },
+    );
+  }
+
+  #countSets(): Status['sets'] {
+    const count = { total: 0, unknown: 0, granted: 0, denied: 0, lapsed: 0 };
+    for (const set of this.#options.sets.list()) {
+      count.total += 1;
+      count[set.access.kind] += 1;
+    }
+    return count;
+  }
+
+  #countDisks(): Status['disks'] {
+    const count = { total: 0, online: 0, offline: 0, suspended: 0, revoked: 0 };
+    for (const disk of this.#options.disks.views()) {
+      count.total += 1;
+      count[disk.state] += 1;
+      if (disk.revoked) count.revoked += 1;
+    }
+    return count;
+  }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { AdminEvent } from '../admin/api.js';
+import type { AuditLog } from '../audit/audit-log.js';
+import { codeOf, messageOf } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
+import type { DiskEvents } from '../disks/events.js';
+import type { DiskService } from '../disks/disk-service.js';
+import type { Metrics } from '../metrics/metrics.js';
+import type { SetEvents } from '../sets/access.js';
+import type { SetService } from '../sets/set-service.js';
+import type { Alarms } from './alarms.js';
+
+const AUDIT_ALARM = 'audit';
+
+/** Verdicts that a revocation metric counts: a denial took the disk offline, nobody's command. */
+const DENIAL_CAUSE: ReadonlySet<string> = new Set(['access', 'restart', 'grace-timeout']);
+
+interface TrailOptions {
+  readonly audit: AuditLog;
+  readonly metrics: Metrics;
+  readonly alarms: Alarms;
+  readonly logger: Logger;
+}
+
+/**
+ * Carries what happens to those who watch: every key use and state change becomes an audit record, an
+ * event of the stream and a log line; revocations and probes are measured. A full disk under the
+ * audit log raises an alarm and stops nothing: refusing to act would keep revoked disks online.
+ */
+export class Trail {
+  readonly #options: TrailOptions;
+  readonly #listeners = new Set<(event: AdminEvent) => void>();
+  /** Last verdict per set and key: only changes are worth a record, the rest is in the metrics. */
+  readonly #lastVerdicts = new Map<string, string>();
+
+  constructor(options: TrailOptions) {
+    this.#options = options;
+  }
+
+  subscribe(listener: (event: AdminEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** Resolves when the record is durable or its failure has raised the alarm. */
+  async record(kind: string, fields: Readonly<Record<string, unknown>>): Promise<void> {
+    const { audit, alarms, logger, metrics } = this.#options;
+    logger.info({ event: kind, ...fields }, kind);
+    try {
+      const { seq, time } = await audit.append(kind, fields);
+      alarms.clear(AUDIT_ALARM);
+      for (const listener of this.#listeners) listener({ ...fields, seq, time, kind });
+    } catch (error) {
+      metrics.observeAuditFailure();
+      alarms.raise(AUDIT_ALARM, messageOf(error));
+      logger.error({ event: kind, code: codeOf(error), cause: messageOf(error) }, 'audit failed');
+    }
+  }
+
+  watchSets(sets: SetService): void {
+    const { events } = sets;
+    events.on('verdict', (event) => this.#verdict(event));
+    events.on('granted', ({ set, previous }) =>
+      this.#note('set-granted', { set: set.name, previous }),
+    );
+    events.on('denied', ({ set, previous, denial }) =>
+      this.#note('set-denied', {
+        set: set.name,
+        previous,
+        reason: denial.reason,
+        kid: denial.kid,
+        code: denial.verdict.code,
+        vaultRequestId: denial.verdict.requestId,
+        firstSeen: new Date(denial.firstSeenMs).toISOString(),
+      }),
+    );
+    events.on('lapsed', ({ set, verdict }) =>
+      this.#note('set-lapsed', { set: set.name, lastCode: verdict?.code }),
+    );
+    events.on('alarm', (event) => this.#setAlarm(event));
+    events.on('set-key', ({ set, action, ...facts }) =>
+      this.#note(`set-key-${action}`, { set: set.name, ...facts }),
+    );
+    events.on('created', ({ set, kid }) =>
+      this.#note('set-created', { set: set.name, id: set.id, kid }),
+    );
+    events.on('deleted', ({ set }) => this.#note('set-deleted', { set: set.name, id: set.id }));
+  }
+
+  watchDisks(disks: DiskService): void {
+    const { events } = disks;
+    events.on('created', ({ disk, ...facts }) => this.#disk('disk-created', disk, facts));
+    events.on('deleted', ({ disk, ...facts }) => this.#disk('disk-deleted', disk, facts));
+    events.on('state', ({ disk, cause, previous, current }) =>
+      this.#disk('disk-state', disk, {
+        cause,
+        previous: previous.state,
+        state: current.state,
+        reason: current.reason,
+        revoked: current.revoked,
+        keyVersion: current.keyVersion,
+        vaultRequestId: current.vaultRequestId,
+        message: current.message,
+      }),
+    );
+    events.on('unlocked', ({ disk, ...facts }) => this.#disk('dek-unsealed', disk, facts));
+    events.on('suspended', ({ disk, ...facts }) => this.#disk('disk-suspended', disk, facts));
+    events.on('offline-receipt', (event) => this.#receipt(event));
+    events.on('offline-failed', ({ disk, ...facts }) =>
+      this.#disk('disk-offline-failed', disk, facts),
+    );
+    events.on('clients-disconnected', ({ disk, ...facts }) =>
+      this.#disk('clients-disconnected', disk, facts),
+    );
+    events.on('open-failed', ({ disk, ...facts }) => this.#disk('disk-open-failed', disk, facts));
+    events.on('header-damaged', ({ disk, ...facts }) => this.#disk('header-damaged', disk, facts));
+    events.on('store-error', ({ disk, ...facts }) => this.#disk('store-error', disk, facts));
+    events.on('record-error', ({ disk, ...facts }) => this.#disk('record-error', disk, facts));
+  }
+
+  #note(kind: string, fields: Readonly<Record<string, unknown>>): void {
+    void this.record(kind, fields);
+  }
+
+  #disk(
+    kind: string,
+    disk: DiskEvents['clients']['disk'],
+    facts: Readonly<Record<string, unknown>>,
+  ): void {
+    this.#note(kind, { disk: disk.name, uuid: disk.uuid, set: disk.set.name, ...facts });
+  }
+
+  #verdict({ set, kid, verdict, denial }: SetEvents['verdict']): void {
+    const { kind, durationMs, code, message, requestId, httpStatus } = verdict;
+    this.#options.metrics.observeProbe({ set: set.name, verdict: kind, durationMs });
+    const key = `${set.id} ${kid}`;
+    const signature = [kind, verdict.class, code, denial].join(' ');
+    if (this.#lastVerdicts.get(key) === signature) return;
+    this.#lastVerdicts.set(key, signature);
+    this.#note('verdict', {
+      set: set.name,
+      kid,
+      verdict: kind,
+      class: verdict.class,
+      denial,
+      code,
+      message,
+      httpStatus,
+      vaultRequestId: requestId,
+    });
+  }
+
+  #setAlarm({ set, raised, alarm }: SetEvents['alarm']): void {
+    const name = `set ${set.name}`;
+    if (raised) this.#options.alarms.raise(name, `${alarm.code}: ${alarm.message}`);
+    else this.#options.alarms.clear(name);
+    this.#note(raised ? 'set-alarm' : 'set-alarm-cleared', { set: set.name, code: alarm.code });
+  }
+
+  #receipt({ disk, receipt, ...facts }: DiskEvents['offline-receipt']): void {
+    this.#disk('offline-receipt', disk, { ...facts, ...receipt });
+    if (facts.vaultRequestId === null || !DENIAL_CAUSE.has(facts.cause)) return;
+    this.#options.metrics.observeRevocation({
+      set: disk.set.name,
+      reason: facts.reason,
+      verdictBootMs: facts.decidedBootMs,
+      keyWipedBootMs: receipt.keyWipedBootMs,
+      drainedBootMs: receipt.drainedBootMs,
+    });
+  }
+}
