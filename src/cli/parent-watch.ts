@@ -10,7 +10,11 @@ const STOP_MS_MAX = 10_000;
  */
 export function stopOnStdinEnd(): void {
   const { stdin } = process;
+  let stopping = false;
   const stop = (): void => {
+    // A second SIGTERM would end the daemon at once instead of in order.
+    if (stopping) return;
+    stopping = true;
     process.kill(process.pid, 'SIGTERM');
     setTimeout(() => process.kill(process.pid, 'SIGKILL'), STOP_MS_MAX).unref();
   };

@@ -39,7 +39,9 @@ export function printFailure(
   failure: { code: string; message: string; hint?: string | undefined },
 ): void {
   const { code, message, hint = hintFor(code) } = failure;
-  io.stderr.write(`keyhold: ${paint(io.stderr, 'error', 'red')}: ${plain(message)} [${code}]\n`);
+  // Some messages are lists, one item a line; indented, no line of them can pass for one of ours.
+  const text = message.split('\n').map(plain).join('\n  ');
+  io.stderr.write(`keyhold: ${paint(io.stderr, 'error', 'red')}: ${text} [${code}]\n`);
   if (hint !== undefined) io.stderr.write(`hint: ${plain(hint)}\n`);
 }
 

@@ -93,7 +93,7 @@ void test('control characters of a message do not reach the terminal', async (t)
   const message = 'bad \u001b[31mred\u001b[0m\r\n\u009b\u202ename';
   fake.fail('GET /v1/disks', { kind: 'internal', code: 'ERR_TEST', message });
   const { stderr } = await cli(['disk', 'list', '--socket', fake.socketPath]);
-  t.match(stderr, 'bad \\u001b[31mred\\u001b[0m\\u000d\\u000a\\u009b\\u202ename');
+  t.match(stderr, 'bad \\u001b[31mred\\u001b[0m\\u000d\n  \\u009b\\u202ename');
   t.notMatch(stderr, '\u001b');
 });
 
