@@ -9,12 +9,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <bitset>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -68,6 +66,29 @@ std::vector<Mapping> WritableMappings() {
   return mappings;
 }
 
+/// The parts of a mapping that have memory behind them (proc_pid_pagemap(5)): reading the rest
+/// would allocate gigabytes of zeros under the sanitizers.
+std::vector<Mapping> ResidentParts(const Mapping& mapping) {
+  constexpr uint64_t kPresentOrSwapped = uint64_t{3} << 62;
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  std::vector<uint64_t> entries((mapping.end - mapping.start) / page);
+  const size_t bytes = entries.size() * sizeof(uint64_t);
+  const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  const auto at = static_cast<off_t>(mapping.start / page * sizeof(uint64_t));
+  EXPECT_EQ(pread(pagemap, entries.data(), bytes, at), static_cast<ssize_t>(bytes)) << mapping.name;
+  close(pagemap);
+  std::vector<Mapping> parts;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if ((entries[i] & kPresentOrSwapped) == 0) continue;
+    const uintptr_t start = mapping.start + i * page;
+    if (parts.empty() || parts.back().end != start) {
+      parts.push_back({start, start, mapping.name, mapping.secret});
+    }
+    parts.back().end = start + page;
+  }
+  return parts;
+}
+
 /// What to search for: 16-byte pieces, masked.
 class Needles {
  public:
@@ -78,7 +99,7 @@ class Needles {
       masked.bytes[i] =
           static_cast<uint8_t>(*static_cast<const volatile uint8_t*>(piece + i) ^ kMask);
     }
-    first_two_.set(static_cast<size_t>(masked.bytes[0]) << 8 | masked.bytes[1]);
+    first_two_[static_cast<size_t>(masked.bytes[0]) << 8 | masked.bytes[1]] = 1;
     pieces_.push_back(masked);
   }
 
@@ -93,8 +114,7 @@ class Needles {
   void AddSchedule(const std::string& name, std::span<const uint8_t> key) {
     SecretBuffer work = SecretBuffer::Allocate(AesSchedule::kBytes).Take();
     const auto keys = work.bytes().first<AesSchedule::kBytes>();
-    for (size_t i = 0; i < key.size(); ++i)
-      keys[i] = static_cast<const volatile uint8_t*>(key.data())[i];
+    SecretCopy(keys, key);
     AesSchedule::Expand(keys);
     AddAll(name + " round keys", keys);
     AddSwapped(name + " round keys, swapped", keys);
@@ -109,7 +129,8 @@ class Needles {
   std::vector<std::string> Find(bool also_secret) const {
     std::vector<std::string> found;
     for (const Mapping& mapping : WritableMappings()) {
-      if (!mapping.secret || also_secret) Search(mapping, &found);
+      if (mapping.secret && !also_secret) continue;
+      for (const Mapping& part : ResidentParts(mapping)) Search(part, &found);
     }
     return found;
   }
@@ -129,11 +150,12 @@ class Needles {
   KEYHOLD_UNSANITIZED void Search(const Mapping& mapping, std::vector<std::string>* found) const {
     const auto* memory = reinterpret_cast<const volatile uint8_t*>(mapping.start);
     const size_t bytes = mapping.end - mapping.start;
+    const uint8_t* const first_two = first_two_.data();
     auto second = static_cast<uint8_t>(memory[0] ^ kMask);
     for (size_t at = 0; at + kPieceBytes <= bytes; ++at) {
       const uint8_t first = second;
       second = static_cast<uint8_t>(memory[at + 1] ^ kMask);
-      if (!first_two_[static_cast<size_t>(first) << 8 | second]) continue;
+      if (first_two[static_cast<size_t>(first) << 8 | second] == 0) continue;
       for (const Piece& piece : pieces_) {
         size_t same = 0;
         while (same < kPieceBytes && (memory[at + same] ^ kMask) == piece.bytes[same]) ++same;
@@ -143,7 +165,7 @@ class Needles {
   }
 
   std::vector<Piece> pieces_;
-  std::bitset<65536> first_two_;
+  std::vector<uint8_t> first_two_ = std::vector<uint8_t>(65536);  // 1: some piece begins like this
 };
 
 std::string Join(const std::vector<std::string>& lines) {

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -173,6 +182,52 @@ TEST(SecretBufferDeathTest, NamesTheLimitThatStandsInTheWay) {
 
 TEST(SecretBufferDeathTest, NamesALimitOfZero) {
   EXPECT_EXIT(AllocateUnderLimit(0), ::testing::ExitedWithCode(0), "RLIMIT_MEMLOCK is 0 bytes");
+}
+
+/// The flags of the mapping that holds `address` (proc_pid_smaps(5)): lo locked, dd not dumped, wf
+/// wiped on fork.
+std::string FlagsOfMapping(const void* address) {
+  std::ifstream smaps("/proc/self/smaps");
+  bool inside = false;
+  for (std::string line; std::getline(smaps, line);) {
+    unsigned long start = 0;
+    unsigned long end = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &start, &end) == 2) {
+      const auto at = reinterpret_cast<unsigned long>(address);
+      inside = at >= start && at < end;
+    } else if (inside && line.rfind("VmFlags:", 0) == 0) {
+      return line + " ";
+    }
+  }
+  return "";
+}
+
+/// Runs in a child: a kernel without memfd_secret, as seccomp makes it.
+void AllocateWithoutMemfdSecret() {
+  constexpr uint32_t kMemfdSecret = 447;
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kMemfdSecret, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter{std::size(program), program};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) _exit(2);
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) != 0) _exit(2);
+  if (secret::HasMemfdSecret()) _exit(3);
+  SecretBuffer buffer = Filled(kLarge, 0x21);
+  const std::string flags = FlagsOfMapping(buffer.bytes().data());
+  for (const char* flag : {" lo ", " dd ", " wf "}) {
+    if (flags.find(flag) == std::string::npos) {
+      std::fprintf(stderr, "%s lacks%s\n", flags.c_str(), flag);
+      _exit(4);
+    }
+  }
+  _exit(0);
+}
+
+TEST(SecretBufferDeathTest, WithoutMemfdSecretPagesAreLockedUndumpedAndWipedOnFork) {
+  EXPECT_EXIT(AllocateWithoutMemfdSecret(), ::testing::ExitedWithCode(0), "");
 }
 
 TEST(SecretEqual, ComparesContentAndLength) {

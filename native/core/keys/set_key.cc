@@ -3,12 +3,12 @@
 
 #include <openssl/rand.h>
 #include <poll.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <utility>
@@ -115,7 +115,7 @@ Result<std::shared_ptr<SetKey>> SetKey::Receive(int read_fd, int timeout_ms) {
   }
   auto key = SecretBuffer::Allocate(kSetKeyBytes);
   if (!key) return key.error();
-  std::memcpy(key.value().bytes().data(), message.value().bytes().data(), kSetKeyBytes);
+  SecretCopy(key.value().bytes(), message.value().bytes().first(kSetKeyBytes));
   return std::shared_ptr<SetKey>(new SetKey(key.Take()));
 }
 

@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 #include <string.h>
 
+#include <cstdlib>
 #include <string>
 #include <utility>
 
@@ -62,6 +63,12 @@ void SecretBuffer::Swap(SecretBuffer& other) noexcept {
   std::swap(size_bytes_, other.size_bytes_);
   std::swap(block_, other.block_);
   std::swap(pages_, other.pages_);
+}
+
+void SecretCopy(std::span<uint8_t> to, std::span<const uint8_t> from) {
+  if (to.size() < from.size()) std::abort();
+  volatile uint8_t* const target = to.data();
+  for (size_t i = 0; i < from.size(); ++i) target[i] = from[i];
 }
 
 bool SecretEqual(std::span<const uint8_t> a, std::span<const uint8_t> b) {

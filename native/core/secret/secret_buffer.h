@@ -46,6 +46,11 @@ class SecretBuffer {
   secret::SecretPages pages_;                    // the mapping of a large one
 };
 
+/// Copies `from` to the start of `to`, which is at least as long, byte by byte. memcpy would leave
+/// the bytes in vector registers, and whoever saves those next (a signal frame, the dynamic
+/// linker's lazy binding) writes them to the stack.
+void SecretCopy(std::span<uint8_t> to, std::span<const uint8_t> from);
+
 /// Compares in a time that depends on the length alone. Unequal lengths are unequal.
 bool SecretEqual(std::span<const uint8_t> a, std::span<const uint8_t> b);
 

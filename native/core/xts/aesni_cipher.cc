@@ -29,6 +29,22 @@ struct Schedule {
   __m128i tweak_encrypt[kRounds + 1];
 };
 
+/// Leaves no round key, tweak or plaintext in the registers: a core dump holds those of every
+/// thread.
+KEYHOLD_AESNI_INLINE void ClearVectorRegisters() {
+  asm volatile(
+      "pxor %%xmm0, %%xmm0\n\tpxor %%xmm1, %%xmm1\n\tpxor %%xmm2, %%xmm2\n\t"
+      "pxor %%xmm3, %%xmm3\n\tpxor %%xmm4, %%xmm4\n\tpxor %%xmm5, %%xmm5\n\t"
+      "pxor %%xmm6, %%xmm6\n\tpxor %%xmm7, %%xmm7\n\tpxor %%xmm8, %%xmm8\n\t"
+      "pxor %%xmm9, %%xmm9\n\tpxor %%xmm10, %%xmm10\n\tpxor %%xmm11, %%xmm11\n\t"
+      "pxor %%xmm12, %%xmm12\n\tpxor %%xmm13, %%xmm13\n\tpxor %%xmm14, %%xmm14\n\t"
+      "pxor %%xmm15, %%xmm15"
+      :
+      :
+      : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "memory");
+}
+
 /// XORs the word-wise prefix of `key` (FIPS 197 section 5.2: w[i] = w[i-8] ^ f(w[i-1])) with
 /// `word`.
 KEYHOLD_AESNI_INLINE __m128i Extend(__m128i key, __m128i word) {
@@ -55,12 +71,14 @@ KEYHOLD_AESNI void Expand(const uint8_t* key, __m128i* keys) {
   ExpandPair<0x10>(keys + 8);
   ExpandPair<0x20>(keys + 10);
   ExpandPair<0x40>(keys + 12);
+  ClearVectorRegisters();
 }
 
 KEYHOLD_AESNI void Invert(const __m128i* encrypt, __m128i* decrypt) {
   decrypt[0] = encrypt[kRounds];
   for (int i = 1; i < kRounds; ++i) decrypt[i] = _mm_aesimc_si128(encrypt[kRounds - i]);
   decrypt[kRounds] = encrypt[0];
+  ClearVectorRegisters();
 }
 
 KEYHOLD_AESNI_INLINE __m128i EncryptBlock(const __m128i* keys, __m128i block) {
@@ -121,6 +139,7 @@ KEYHOLD_AESNI void Sectors(const Schedule& schedule, const uint8_t* in, uint8_t*
     }
     unit += sector_size_bytes / 512;
   }
+  ClearVectorRegisters();
 }
 
 class AesniCipher final : public Cipher {

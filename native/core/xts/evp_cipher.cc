@@ -4,7 +4,6 @@
 #include <openssl/evp.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <utility>
 
 #include "core/secret/secret_buffer.h"
@@ -85,7 +84,7 @@ Result<std::unique_ptr<Cipher>> CreateEvpCipher(std::span<const uint8_t> dek,
   }
   auto copy = SecretBuffer::Allocate(dek.size());
   if (!copy) return copy.error();
-  std::memcpy(copy.value().bytes().data(), dek.data(), dek.size());
+  SecretCopy(copy.value().bytes(), dek);
   return std::unique_ptr<Cipher>(new EvpCipher(copy.Take(), sector_size_bytes));
 }
 
