@@ -9,6 +9,7 @@
 #include "binding/convert.h"
 #include "binding/wrapped.h"
 #include "core/base/process.h"
+#include "core/shard/set_key_reaper.h"
 
 namespace keyhold::binding {
 namespace {
@@ -107,7 +108,11 @@ class SetKeyObject final : public Wrapped<SetKeyObject, SetKey> {
 
   Napi::Value BindLease(const Napi::CallbackInfo& info) {
     auto lease = UnwrapLease(info[0], "lease");
-    if (lease != nullptr) core().BindLease(std::move(lease));
+    if (lease == nullptr) return info.Env().Undefined();
+    const auto self = UnwrapSetKey(info.This(), "this");
+    if (self == nullptr) return info.Env().Undefined();
+    self->BindLease(std::move(lease));
+    SetKeyReaper::Register(self);  // from here on the shards' timers enforce the lease
     return info.Env().Undefined();
   }
 

@@ -33,7 +33,8 @@ class Wrapped : public Napi::ObjectWrap<Class> {
     return constructor.New({handle});
   }
 
-  /// The core object behind `value`, or null with a TypeError that names `what` pending.
+  /// The core object behind `value`, or null with a TypeError that names `what` pending. No other
+  /// exception may be pending yet: Node-API would make the second one fatal.
   static std::shared_ptr<Core> CoreOf(Napi::Value value, const char* what) {
     if (value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&Class::kTypeTag)) {
       Class* wrapped = Napi::ObjectWrap<Class>::Unwrap(value.As<Napi::Object>());
