@@ -25,7 +25,7 @@ export interface SocketLookup {
   readonly exists?: (path: string) => boolean;
 }
 
-/** --socket, KEYHOLD_SOCKET, the service's socket, the socket of `keyhold dev`: the first there is. */
+/** --socket, KEYHOLD_SOCKET, the service's socket, that of `keyhold dev`: the first there is. */
 export function findAdminSocket(lookup: SocketLookup): string {
   const named = namedAdminSocket(lookup);
   if (named !== undefined) return named;

@@ -27,7 +27,8 @@ export function addAuditCommands(program: Command, context: CliContext): void {
       const path = plain(result.path);
       const verdict =
         firstBad === null
-          ? `${result.ok ? 'sound' : 'NOT sound'}: ${result.records} records, last hash ${result.lastHash}`
+          ? `${result.ok ? 'sound' : 'NOT sound'}: ${result.records} records, ` +
+            `last hash ${result.lastHash}`
           : `NOT sound: line ${firstBad.line}: expected ${plain(firstBad.expected)}, ` +
             `got ${plain(firstBad.actual)}; ${result.records} records before it are sound`;
       print(context, `${path}: ${verdict}\n`);

@@ -30,8 +30,8 @@ interface Member {
  * Child processes that live and die together. They are stopped in the reverse order of their start.
  * If one ends by itself, `unexpectedEnd` rejects.
  *
- * Each child runs in a session of its own, so that the terminal's Ctrl-C reaches only the supervisor,
- * which keeps the order. Each holds a pipe on its standard input that ends with the supervisor,
+ * Each child runs in a session of its own, so that the terminal's Ctrl-C reaches only the
+ * supervisor, which keeps the order. Each holds a pipe on its standard input that ends with the supervisor,
  * whatever ends that: `--stop-on-stdin-end` makes sure that nobody is orphaned.
  */
 export class Family {

@@ -14,9 +14,9 @@ const OWNER_ANSWER_MS_MAX = 1000;
 
 /**
  * Locks a directory for this process. The lock is a listening socket in the kernel's abstract
- * namespace, named after the directory's real path: it cannot be left behind stale, since the kernel
- * drops it with the process however that ends, and two takers cannot race as they do over a pid file.
- * It answers with its owner's pid.
+ * namespace, named after the directory's real path: it cannot be left behind stale, since the
+ * kernel drops it with the process however that ends, and two takers cannot race as they do over a
+ * pid file. It answers with its owner's pid.
  */
 export async function lockDirectory(path: string): Promise<DirectoryLock> {
   const digest = createHash('sha256')
@@ -34,7 +34,8 @@ export async function lockDirectory(path: string): Promise<DirectoryLock> {
     const owner = await askOwner(name);
     throw new KeyholdError(
       codes.ERR_CLI_DEV_RUNNING,
-      `cannot start on ${path}: expected no other keyhold dev, found one with pid ${owner ?? 'unknown'}`,
+      `cannot start on ${path}: expected no other keyhold dev, ` +
+        `found one with pid ${owner ?? 'unknown'}`,
       { fields: { path, pid: owner }, cause: error },
     );
   }

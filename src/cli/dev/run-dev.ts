@@ -190,8 +190,8 @@ function aborted(signal: AbortSignal): Promise<void> {
 }
 
 /**
- * A call that failed because a child died is reported as that child's death, with the end of its log,
- * which says more than a connection that was reset.
+ * A call that failed because a child died is reported as that child's death, with the end of its
+ * log, which says more than a connection that was reset.
  */
 async function explain(run: DevRun, error: unknown, childEnded: AbortSignal): Promise<unknown> {
   await Promise.race([aborted(childEnded), delay(CHILD_END_MS_MAX)]);

@@ -3,8 +3,8 @@
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
- * npm passes on the Ctrl-C that the terminal has already sent to every process in the foreground, so
- * `npm start` gets one key press twice. Two within this time are one; milliseconds.
+ * npm passes on the Ctrl-C that the terminal has already sent to every process in the foreground,
+ * so `npm start` gets one key press twice. Two within this time are one; milliseconds.
  */
 const REPEAT_MS_MAX = 500;
 

@@ -175,8 +175,8 @@ export interface Seen {
 type Answer = { status: number; body?: unknown } | { events: readonly AdminEvent[] };
 
 /**
- * An admin server that gives canned answers over a real unix socket. Every answer is checked against
- * the API's schemas, and every request too, so that tests cannot drift from the contract.
+ * An admin server that gives canned answers over a real unix socket. Every answer is checked
+ * against the API's schemas, and every request too, so that tests cannot drift from the contract.
  */
 export class FakeAdmin {
   readonly dir: string;
