@@ -153,7 +153,7 @@ std::string DescribePeer(int socket) {
   char text[INET6_ADDRSTRLEN] = "";
   if (address.ss_family == AF_INET6) {
     ::inet_ntop(AF_INET6, &reinterpret_cast<sockaddr_in6&>(address).sin6_addr, text, sizeof text);
-    return "[" + std::string(text) + "]:" + std::to_string(PortOf(address));
+    return std::string("[").append(text).append("]:").append(std::to_string(PortOf(address)));
   }
   ::inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in&>(address).sin_addr, text, sizeof text);
   return std::string(text) + ":" + std::to_string(PortOf(address));

@@ -41,6 +41,10 @@ Status CheckKernel(const std::string& name) {
       "create the data plane with the cipher kernel \"" + name + "\": this machine runs " + known};
 }
 
+Error StoppedError(const std::string& disk_name) {
+  return Error{ErrorCode::kClosed, 0, "open disk " + disk_name + ": the data plane is stopped"};
+}
+
 }  // namespace
 
 Plane::Plane(Options options, EventSink sink)
@@ -257,6 +261,8 @@ std::vector<Plane::ConnectionInfo> Plane::Connections() const {
 
 Result<std::shared_ptr<Disk>> Plane::OpenDisk(DiskOptions options, const std::string& store_path,
                                               std::shared_ptr<const Lease> lease) {
+  // Before the store is touched; AddDisk checks again under the mutex.
+  if (stopped_) return StoppedError(options.name);
   const DiskGeometry& geometry = options.geometry;
   constexpr uint64_t kBytesMax = INT64_MAX;  // what a file offset can say
   if (geometry.size_bytes > kBytesMax ||
@@ -284,8 +290,7 @@ Result<std::shared_ptr<Disk>> Plane::AddDisk(DiskOptions options, std::unique_pt
                      std::to_string(geometry.data_offset_bytes) + " do not fit together"};
   }
   std::lock_guard lock(mutex_);
-  if (stopped_)
-    return Error{ErrorCode::kClosed, 0, "open disk " + options.name + ": the plane is stopped"};
+  if (stopped_) return StoppedError(options.name);
   const uint32_t id = next_disk_id_++;
   auto disk = std::make_shared<Disk>(
       Disk::Options{id, options.name, geometry, options_.shards, options.lease_enforced},
