@@ -69,10 +69,9 @@ export class DiskService {
     this.#headers = new HeaderStore({ random });
     const changed = (event: { set: { id: string } }): void => this.#noteAccess(event.set.id);
     this.#unsubscribe = [
-      sets.events.on('granted', changed),
       sets.events.on('denied', changed),
       sets.events.on('lapsed', changed),
-      // Every PROOF, not only the first: it is what retries whatever failed before.
+      // Every PROOF, not only the one that changed the access: it retries whatever failed before.
       sets.events.on('proof', changed),
     ];
   }
@@ -158,20 +157,20 @@ export class DiskService {
 
   /** Probes first when access is not granted as far as is known, so that a key just enabled is seen. */
   async attach(name: string): Promise<DiskView> {
-    const runner = this.#get(name);
+    const runner = this.#forCommand(name);
     await this.#refreshAccess(runner.record.set.name);
     await runner.attach();
     return viewDisk(runner);
   }
 
   async detach(name: string): Promise<DiskView> {
-    const runner = this.#get(name);
+    const runner = this.#forCommand(name);
     await runner.detach();
     return viewDisk(runner);
   }
 
   async restart(name: string): Promise<DiskView> {
-    const runner = this.#get(name);
+    const runner = this.#forCommand(name);
     await this.#refreshAccess(runner.record.set.name);
     await runner.restart();
     return viewDisk(runner);
@@ -195,6 +194,11 @@ export class DiskService {
     this.#closing = true;
     for (const end of this.#unsubscribe) end();
     await Promise.all([...this.#runners.values()].map((runner) => runner.shutdown()));
+  }
+
+  #forCommand(name: string): DiskRunner {
+    if (this.#closing) throw closedError(name);
+    return this.#get(name);
   }
 
   #get(name: string): DiskRunner {
@@ -279,11 +283,11 @@ export class DiskService {
     setId: string | undefined,
     work: () => Promise<T>,
   ): Promise<T> {
-    if (this.#closing || this.#busy.has(name)) {
-      const why = this.#closing ? 'the daemon is stopping' : 'another command is at work on it';
+    if (this.#closing) throw closedError(name);
+    if (this.#busy.has(name)) {
       throw new KeyholdError(
-        this.#closing ? codes.ERR_DISK_CLOSED : codes.ERR_DISK_BUSY,
-        `disk ${name}: ${why}`,
+        codes.ERR_DISK_BUSY,
+        `disk ${name}: another command is creating or deleting it`,
         { fields: { disk: name } },
       );
     }
@@ -294,4 +298,10 @@ export class DiskService {
       this.#busy.delete(name);
     }
   }
+}
+
+function closedError(name: string): KeyholdError {
+  return new KeyholdError(codes.ERR_DISK_CLOSED, `disk ${name}: the daemon is stopping`, {
+    fields: { disk: name },
+  });
 }

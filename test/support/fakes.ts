@@ -2,7 +2,6 @@
 import {
   constants,
   createCipheriv,
-  createDecipheriv,
   createHash,
   generateKeyPairSync,
   type KeyObject,
@@ -13,14 +12,6 @@ import {
 import type { Clock } from '../../src/base/clock.js';
 import { defineErrors, errorTable, KeyholdError } from '../../src/base/errors.js';
 import type { Random } from '../../src/base/random.js';
-import type {
-  DiskClient,
-  DiskPlane,
-  DiskSpec,
-  OfflineReceipt,
-  PlaneDisk,
-  PlaneDiskEvent,
-} from '../../src/disks/ports.js';
 import type { DekDigest, KeyCustody, LeaseHandle, SealedDek } from '../../src/sets/ports.js';
 import type {
   Canary,
@@ -126,6 +117,17 @@ export class FakeLease implements LeaseHandle {
   }
 }
 
+/** Handles of this file's own make; anything else is a mistake of the test. */
+export function fakeKey(key: SetKeyHandle): FakeSetKey {
+  if (!(key instanceof FakeSetKey)) throw new TypeError('set key of another custody');
+  return key;
+}
+
+export function fakeLease(lease: LeaseHandle): FakeLease {
+  if (!(lease instanceof FakeLease)) throw new TypeError('lease of another custody');
+  return lease;
+}
+
 /** KeyCustody with real cryptography and no secrecy. */
 export class FakeCustody implements KeyCustody {
   readonly #clock: Clock;
@@ -152,12 +154,12 @@ export class FakeCustody implements KeyCustody {
   }
 
   wrapSetKey(key: SetKeyHandle): Uint8Array {
-    const bytes = this.wrapOther ? randomBytes(32) : (key as FakeSetKey).bytes;
+    const bytes = this.wrapOther ? randomBytes(32) : fakeKey(key).bytes;
     return publicEncrypt({ key: rsaPair().publicKey, ...OAEP }, bytes);
   }
 
   sameSetKey(a: SetKeyHandle, b: SetKeyHandle): boolean {
-    return (a as FakeSetKey).bytes.equals((b as FakeSetKey).bytes);
+    return fakeKey(a).bytes.equals(fakeKey(b).bytes);
   }
 
   createLease(): FakeLease {
@@ -165,15 +167,15 @@ export class FakeCustody implements KeyCustody {
   }
 
   bindLease(key: SetKeyHandle, lease: LeaseHandle): void {
-    const fakeLease = lease as FakeLease;
-    fakeLease.onEnd(() => key.wipe());
-    if (!fakeLease.holds()) key.wipe();
+    const own = fakeLease(lease);
+    own.onEnd(() => key.wipe());
+    if (!own.holds()) key.wipe();
   }
 
   createDek(key: SetKeyHandle, aad: Uint8Array): { sealed: SealedDek; digest: DekDigest } {
     const dek = randomBytes(64);
     const nonce = randomBytes(12);
-    const cipher = createCipheriv('aes-256-gcm', (key as FakeSetKey).bytes, nonce).setAAD(aad);
+    const cipher = createCipheriv('aes-256-gcm', fakeKey(key).bytes, nonce).setAAD(aad);
     const ciphertext = Buffer.concat([cipher.update(dek), cipher.final()]);
     const sealed = { nonce, ciphertext, tag: cipher.getAuthTag() };
     const digest = createHash('sha256').update(dek).digest();
@@ -217,7 +219,7 @@ export class FakeVault implements VaultAccess {
   readonly #clock: Clock;
   readonly #custody: FakeCustody;
   readonly #behaviours = new Map<string, Behaviour[]>();
-  readonly #inFlight = new Map<string, number>();
+  #inFlight = new Map<string, number>();
   readonly probes: ProbeCall[] = [];
   readonly unwraps: string[] = [];
   /** The most probes of one key that were ever under way at once; likewise unwraps. */
@@ -234,6 +236,11 @@ export class FakeVault implements VaultAccess {
   /** From now on; with several, one for each call and the last for ever. */
   behave(kid: string, ...behaviours: Behaviour[]): void {
     this.#behaviours.set(kid, behaviours);
+  }
+
+  /** The process that asked is gone: what it still had under way counts no more. */
+  hangUp(): void {
+    this.#inFlight = new Map();
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
@@ -316,10 +323,11 @@ export class FakeVault implements VaultAccess {
   }
 
   #enter(id: string, record: (count: number) => void): () => void {
-    const count = (this.#inFlight.get(id) ?? 0) + 1;
-    this.#inFlight.set(id, count);
+    const inFlight = this.#inFlight;
+    const count = (inFlight.get(id) ?? 0) + 1;
+    inFlight.set(id, count);
     record(count);
-    return () => void this.#inFlight.set(id, (this.#inFlight.get(id) ?? 1) - 1);
+    return () => void inFlight.set(id, (inFlight.get(id) ?? 1) - 1);
   }
 
   #verdict(behaviour: Behaviour, startedBootMs: number): Verdict {
@@ -377,164 +385,4 @@ const decrypted = new Map<string, Buffer>();
 /** The versioned id of a key URL; a URL without version leads to version `v1`. */
 export function kidOf(url: string): string {
   return /\/keys\/[^/]+\/[^/]+$/.test(url) ? url : `${url}/v1`;
-}
-
-/** A disk of the fake plane. Enforces the lease as native code does. */
-export class FakePlaneDisk implements PlaneDisk {
-  readonly spec: DiskSpec;
-  readonly #clock: Clock;
-  readonly #onEvent: (event: PlaneDiskEvent) => void;
-  readonly #endWatch: () => void;
-  readonly #onClose: () => void;
-  readonly connected = new Set<number>();
-  mode: 'locked' | 'serving' | 'suspended' | 'closed' = 'locked';
-  dek: Buffer | undefined;
-  /** Requests that are parked while the disk is suspended; resumed or refused later. */
-  parked = 0;
-  refused = 0;
-  /** How long draining takes. */
-  drainMs = 0;
-  #nextClient = 1;
-
-  constructor(
-    spec: DiskSpec,
-    options: { clock: Clock; onEvent: (event: PlaneDiskEvent) => void; onClose: () => void },
-  ) {
-    this.spec = spec;
-    this.#clock = options.clock;
-    this.#onEvent = options.onEvent;
-    this.#onClose = options.onClose;
-    this.#endWatch = (spec.lease as FakeLease).onEnd(() => this.#leaseEnded());
-  }
-
-  connect(): number {
-    const id = this.#nextClient;
-    this.#nextClient += 1;
-    this.connected.add(id);
-    this.#onEvent({ kind: 'client-connected', clients: this.connected.size });
-    return id;
-  }
-
-  leave(id: number): void {
-    this.connected.delete(id);
-    this.#onEvent({ kind: 'client-disconnected', clients: this.connected.size });
-  }
-
-  fail(operation: string, errno: string): void {
-    this.#onEvent({ kind: 'store-error', operation, errno });
-  }
-
-  /** News that arrives late, as across threads it may. */
-  tell(event: PlaneDiskEvent): void {
-    this.#onEvent(event);
-  }
-
-  unlock(
-    key: SetKeyHandle,
-    { sealed, aad, digest }: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest },
-  ): void {
-    if (this.mode !== 'locked' && this.mode !== 'suspended') throw this.#stateError('unlock');
-    if (key.wiped) throw new KeyholdError('ERR_SET_KEY_WIPED', 'wiped');
-    const decipher = createDecipheriv('aes-256-gcm', (key as FakeSetKey).bytes, sealed.nonce);
-    decipher.setAAD(aad).setAuthTag(Buffer.from(sealed.tag));
-    let dek: Buffer;
-    try {
-      dek = Buffer.concat([decipher.update(sealed.ciphertext), decipher.final()]);
-    } catch {
-      throw new KeyholdError('ERR_DEK_UNSEAL', 'corrupt or tampered with');
-    }
-    if (!createHash('sha256').update(dek).digest().equals(digest.digest)) {
-      throw new KeyholdError('ERR_DEK_UNSEAL', 'another DEK');
-    }
-    this.dek = dek;
-    this.mode = 'serving';
-    this.parked = 0;
-  }
-
-  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
-  async suspend(): Promise<{ keyWipedBootMs: number; parkedRequests: number }> {
-    if (this.mode !== 'serving') throw this.#stateError('suspend');
-    this.#wipe();
-    this.mode = 'suspended';
-    return { keyWipedBootMs: this.#clock.bootMs(), parkedRequests: this.parked };
-  }
-
-  async goOffline(): Promise<OfflineReceipt> {
-    if (this.mode !== 'serving' && this.mode !== 'suspended') throw this.#stateError('goOffline');
-    const requestedBootMs = this.#clock.bootMs();
-    this.#wipe();
-    this.mode = 'locked';
-    this.refused += this.parked;
-    this.parked = 0;
-    if (this.drainMs > 0)
-      await new Promise<void>((done) => this.#clock.setTimer(this.drainMs, done));
-    const bootMs = this.#clock.bootMs();
-    return {
-      requestedBootMs,
-      keyWipedBootMs: requestedBootMs,
-      drainedBootMs: bootMs,
-      flushedBootMs: bootMs,
-      refusedRequests: this.refused,
-      connections: this.connected.size,
-    };
-  }
-
-  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
-  async disconnectClients(): Promise<number> {
-    const count = this.connected.size;
-    for (const id of [...this.connected]) this.leave(id);
-    return count;
-  }
-
-  clients(): DiskClient[] {
-    return [...this.connected].map((id) => ({ id, peer: 'unix', connectedAtBootMs: 0 }));
-  }
-
-  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
-  async close(): Promise<void> {
-    if (this.mode !== 'locked' || this.connected.size > 0) throw this.#stateError('close');
-    this.mode = 'closed';
-    this.#endWatch();
-    this.#onClose();
-  }
-
-  #leaseEnded(): void {
-    if (!this.spec.leaseEnforced || this.mode !== 'serving') return;
-    this.#wipe();
-    this.mode = 'suspended';
-    const keyWipedBootMs = this.#clock.bootMs();
-    // Native code tells through a thread-safe function: never in the same turn.
-    queueMicrotask(() => this.#onEvent({ kind: 'lease-ended', keyWipedBootMs }));
-  }
-
-  #wipe(): void {
-    this.dek?.fill(0);
-    this.dek = undefined;
-  }
-
-  #stateError(operation: string): KeyholdError {
-    return new KeyholdError('ERR_DISK_STATE', `${operation}: disk is ${this.mode}`);
-  }
-}
-
-export class FakePlane implements DiskPlane {
-  readonly #clock: Clock;
-  readonly open = new Map<string, FakePlaneDisk>();
-  opened = 0;
-  failOpen: KeyholdError | undefined;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
-  async openDisk(spec: DiskSpec, onEvent: (event: PlaneDiskEvent) => void): Promise<FakePlaneDisk> {
-    if (this.failOpen !== undefined) throw this.failOpen;
-    if (this.open.has(spec.name)) throw new KeyholdError('ERR_STORE_OPEN', 'open already');
-    this.opened += 1;
-    const onClose = (): void => void this.open.delete(spec.name);
-    const disk = new FakePlaneDisk(spec, { clock: this.#clock, onEvent, onClose });
-    this.open.set(spec.name, disk);
-    return disk;
-  }
 }

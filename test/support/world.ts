@@ -11,7 +11,8 @@ import type { SetEvents } from '../../src/sets/access.js';
 import type { CreateSetOptions } from '../../src/sets/create-set.js';
 import { SetService } from '../../src/sets/set-service.js';
 import { FakeClock } from './fake-clock.js';
-import { FakeCustody, FakePlane, type FakePlaneDisk, FakeVault, fixedRandom } from './fakes.js';
+import { FakePlane, type FakePlaneDisk } from './fake-plane.js';
+import { FakeCustody, FakeVault, fixedRandom } from './fakes.js';
 
 export const KEY_URL = 'https://vault.example/keys/k/v1';
 
@@ -107,6 +108,7 @@ export class World {
       await this.during(this.disks.close());
       this.sets.close();
     }
+    this.vault.hangUp();
     const world = new World(this.stateDir, this);
     if (options.load !== false) await world.load();
     return world;
@@ -120,15 +122,15 @@ export class World {
 
   /** Lets the clock run until `work` is done: for calls that wait for timers. */
   async during<T>(work: Promise<T>, stepMs = 50): Promise<T> {
-    let done = false;
+    const progress = { done: false };
     const watched = work.finally(() => {
-      done = true;
+      progress.done = true;
     });
     watched.catch(() => undefined);
     for (let step = 0; step < 2000; step += 1) {
       // Real files are involved: one turn of the loop is not always enough.
       for (let turn = 0; turn < 20; turn += 1) await this.clock.settle();
-      if (done) break;
+      if (progress.done) break;
       await this.clock.advance(stepMs);
     }
     return watched;
