@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --no-experimental-fetch
 // SPDX-License-Identifier: Apache-2.0
 import { createProcessIo } from './io.js';
 

@@ -4,8 +4,8 @@ import { messageOf } from '../base/errors.js';
 import { loadConfig } from '../config/config.js';
 import { Daemon } from './daemon.js';
 
-/** A daemon that does not stop within this time ends anyway, with its keys wiped first. */
-const STOP_MS_MAX = 30_000;
+/** A daemon that does not stop within this time ends anyway; supervisors wait 10 s. */
+const STOP_MS_MAX = 8_000;
 
 /**
  * Runs the daemon until a signal ends it; resolves with the exit status. Throws KeyholdError when it

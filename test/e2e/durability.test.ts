@@ -114,7 +114,7 @@ void test('what is refused', async (t) => {
     await file.write(Buffer.alloc(32_768), 0, 32_768, 0);
     await file.close();
     const attach = await stack.cli('disk', 'attach', 'foreign');
-    t.equal(attach.status, 8);
-    t.match(attach.stderr, /LUKS/);
+    t.not(attach.status, 0);
+    t.match(attach.stderr, /ERR_LUKS2_NOT_LUKS/);
   });
 });

@@ -112,7 +112,9 @@ void test('revocation under load, immediate mode', async (t) => {
   });
 
   await t.test('a new client is refused with the reason', async (t) => {
-    const refused = await run('nbdinfo', [stack.uri('db')]);
+    const refused = await run('nbdinfo', [stack.uri('db')], {
+      env: { LIBNBD_DEBUG: '1' }, // only then does it print what the server said
+    });
     t.not(refused.status, 0);
     t.match(refused.stderr, /key-disabled/);
   });

@@ -30,7 +30,9 @@ export function addDevCommand(program: Command, context: CliContext): void {
       const main = fileURLToPath(new URL('../main.js', import.meta.url));
       const self = (...args: string[]): { command: string; args: string[] } => ({
         command: process.execPath,
-        args: [main, ...args, '--stop-on-stdin-end'],
+        // As in main.ts's first line: an SDK that merely asks for FormData would load Node's fetch,
+        // whose WebAssembly reserves 10 GiB of address space.
+        args: ['--no-experimental-fetch', main, ...args, '--stop-on-stdin-end'],
       });
       context.exitCode = await runDev({
         paths,
