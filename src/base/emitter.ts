@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /**
- * Typed events inside the process: `Events` maps each kind to what it carries. Listeners are called at once, in
- * the order of their subscription; one that throws is reported and keeps nobody else from hearing.
+ * Typed events inside the process: `Events` maps each kind to what it carries. Listeners are called
+ * at once, in the order of their subscription; one that throws is reported and keeps nobody else
+ * from hearing.
  */
 export class Emitter<Events extends object> {
   readonly #listeners = new Map<keyof Events, Set<(event: never) => void>>();

@@ -9,7 +9,9 @@ const codes = defineErrors({
   },
 });
 
-/** What a set or a disk may be called: safe as a file name, an export name and a label of a metric. */
+/**
+ * What a set or a disk may be called: safe as a file name, an export name and a label of a metric.
+ */
 export const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 const SHOWN_CHARACTERS_MAX = 80;
@@ -25,7 +27,10 @@ export function validateName(name: string, what: string): void {
   );
 }
 
-/** A name in quotes, everything escaped that a terminal would obey or hide, and cut to a sane length. */
+/**
+ * A name in quotes, everything escaped that a terminal would obey or hide, and cut to a sane
+ * length.
+ */
 export function quoteName(name: string): string {
   const shown = JSON.stringify(name.slice(0, SHOWN_CHARACTERS_MAX)).replace(
     /[\p{C}\p{Zl}\p{Zp}]/gu,

@@ -18,8 +18,8 @@ export interface BrokenRecord {
 }
 
 /**
- * One JSON file for each record, `NAME.json` in one directory, schema-checked on reading and written
- * all-or-nothing. At most one write per name at a time is the caller's business.
+ * One JSON file for each record, `NAME.json` in one directory, schema-checked on reading and
+ * written all-or-nothing. At most one write per name at a time is the caller's business.
  */
 export class RecordStore<T extends { readonly name: string }> {
   readonly #directory: string;

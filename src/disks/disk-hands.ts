@@ -32,8 +32,8 @@ export interface Decision {
 }
 
 /**
- * The hands of one disk: everything that touches store, set key and data plane. Called by its runner only,
- * one call at a time; decides nothing.
+ * The hands of one disk: everything that touches store, set key and data plane. Called by its
+ * runner only, one call at a time; decides nothing.
  */
 export class DiskHands {
   readonly #options: DiskHandsOptions;
@@ -63,7 +63,9 @@ export class DiskHands {
     return keyWipedBootMs < this.#unlockedBootMs;
   }
 
-  /** Opens the store unless it is still open, and unlocks. If it throws, what it opened is closed. */
+  /**
+   * Opens the store unless it is still open, and unlocks. If it throws, what it opened is closed.
+   */
   async open(): Promise<void> {
     const wasOpen = this.#planeDisk !== undefined;
     try {

@@ -31,8 +31,8 @@ export interface DiskRunnerOptions extends Omit<DiskHandsOptions, 'onPlaneEvent'
 }
 
 /**
- * One disk: its state, and the one event loop through which everything that happens to it goes, one event
- * after the other. What happens is decided by `transition`, and done by DiskHands.
+ * One disk: its state, and the one event loop through which everything that happens to it goes, one
+ * event after the other. What happens is decided by `transition`, and done by DiskHands.
  */
 export class DiskRunner {
   readonly ref: DiskRef;
@@ -44,7 +44,9 @@ export class DiskRunner {
   readonly #timers = new Map<TimerName, Timer>();
   readonly #queue = new SerialQueue();
   #closed = false;
-  /** Notices that already stand in the queue: they are read when their turn comes, so one is enough. */
+  /**
+   * Notices that already stand in the queue: they are read when their turn comes, so one is enough.
+   */
   readonly #noted = new Set<'access' | 'clients'>();
   /** Why the last open or resume failed, for the command that wanted it. */
   #failure: unknown;
@@ -87,7 +89,9 @@ export class DiskRunner {
     await this.#command({ kind: 'detach' });
   }
 
-  /** Rejects when the key is not accessible: then the disk is offline, and heals when it is again. */
+  /**
+   * Rejects when the key is not accessible: then the disk is offline, and heals when it is again.
+   */
   async restart(): Promise<void> {
     await this.#command({ kind: 'restart' });
   }
@@ -106,7 +110,9 @@ export class DiskRunner {
     });
   }
 
-  /** Removes the store, then the record. Refused unless offline. Afterwards the runner is closed. */
+  /**
+   * Removes the store, then the record. Refused unless offline. Afterwards the runner is closed.
+   */
   async remove(options: { deleteStore: boolean }): Promise<{ storeRemoved: boolean }> {
     const { name, store } = this.#record;
     const storeRemoved = store.managed || options.deleteStore;

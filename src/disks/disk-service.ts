@@ -26,7 +26,9 @@ export const GRACE_MS_DEFAULT = 60_000;
 /** Clients get this long to read that the disk shut down before their connections are closed. */
 export const LINGER_MS_DEFAULT = 30_000;
 
-/** A whole host's disks come back at once: more stores opened in parallel would only queue in libuv. */
+/**
+ * A whole host's disks come back at once: more stores opened in parallel would only queue in libuv.
+ */
 const OPENING_AT_ONCE_MAX = 16;
 
 export interface DiskServiceOptions {
@@ -76,7 +78,10 @@ export class DiskService {
     ];
   }
 
-  /** Reads the records; attached disks come online with the first PROOF of their sets. After sets.load(). */
+  /**
+   * Reads the records; attached disks come online with the first PROOF of their sets. After
+   * sets.load().
+   */
   async load(): Promise<void> {
     const { records, broken } = await this.#records.load();
     for (const record of broken) {
@@ -128,8 +133,8 @@ export class DiskService {
   }
 
   /**
-   * DEK, store with header, record; the disk is then offline(never-attached). If the call fails nothing of
-   * it remains. Needs access to the set's key.
+   * DEK, store with header, record; the disk is then offline(never-attached). If the call fails
+   * nothing of it remains. Needs access to the set's key.
    */
   async create(options: CreateDiskOptions): Promise<DiskView> {
     const { sets, stateDir, random, clock, custody } = this.#options;
@@ -155,7 +160,9 @@ export class DiskService {
     });
   }
 
-  /** Probes first when access is not granted as far as is known, so that a key just enabled is seen. */
+  /**
+   * Probes first when access is not granted as far as is known, so that a key just enabled is seen.
+   */
   async attach(name: string): Promise<DiskView> {
     const runner = this.#forCommand(name);
     await this.#refreshAccess(runner.record.set.name);
@@ -177,8 +184,8 @@ export class DiskService {
   }
 
   /**
-   * Refused unless the disk is offline. A store in the state directory goes with the disk, one that the
-   * operator named only with `deleteStore`.
+   * Refused unless the disk is offline. A store in the state directory goes with the disk, one that
+   * the operator named only with `deleteStore`.
    */
   async delete(name: string, options: { deleteStore: boolean }): Promise<void> {
     const runner = this.#get(name);

@@ -53,7 +53,9 @@ export interface DiskEvents {
     readonly parkedRequests: number | undefined;
     readonly by: 'control' | 'native';
   };
-  /** Proof of a take-offline. `clients-disconnected` with the same id completes it after the linger. */
+  /**
+   * Proof of a take-offline. `clients-disconnected` with the same id completes it after the linger.
+   */
   'offline-receipt': {
     readonly disk: DiskRef;
     readonly receiptId: string;

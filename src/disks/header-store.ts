@@ -42,8 +42,8 @@ export class HeaderStore {
   }
 
   /**
-   * Reads the header, repairs a damaged copy unless the disk is read-only, and checks that it is the header
-   * of this disk and set. Throws ERR_STORE_READ, ERR_LUKS2_… or ERR_HEADER_MISMATCH.
+   * Reads the header, repairs a damaged copy unless the disk is read-only, and checks that it is
+   * the header of this disk and set. Throws ERR_STORE_READ, ERR_LUKS2_… or ERR_HEADER_MISMATCH.
    */
   async load(
     record: DiskRecord,

@@ -3,7 +3,8 @@ import { assertNever } from '../base/errors.js';
 import type { OfflineReason } from './record.js';
 
 /*
- * The life of one disk as a pure function (docs/LIFECYCLE.md section 3 has the picture and the table):
+ * The life of one disk as a pure function (docs/LIFECYCLE.md section 3 has the picture and the
+ * table):
  *
  *   transition(control, event, context) → { control, effects }
  *
@@ -182,7 +183,9 @@ function attach(control: DiskControl, context: LifecycleContext): Transition {
   };
 }
 
-/** The disk shows what the refusal says, unless what it shows already would keep it offline anyway. */
+/**
+ * The disk shows what the refusal says, unless what it shows already would keep it offline anyway.
+ */
 function refuse(control: DiskControl, facts: OfflineFacts): Transition {
   const refusal: Effect = { kind: 'refuse', refusal: 'key', facts };
   const { phase } = control;
@@ -364,7 +367,9 @@ function clientsChanged(control: DiskControl, context: LifecycleContext): Transi
   return { control, effects: [{ kind, timer: 'grace' }] };
 }
 
-/** Caused by a verdict, not by a command: the record comes last, as a full disk must not delay it. */
+/**
+ * Caused by a verdict, not by a command: the record comes last, as a full disk must not delay it.
+ */
 function takeOffline(control: DiskControl, facts: OfflineFacts): Transition {
   return {
     control: { ...control, phase: offline(facts) },

@@ -2,7 +2,10 @@
 import type { DekDigest, LeaseHandle, SealedDek } from '../sets/ports.js';
 import type { SetKeyHandle } from '../vault/types.js';
 
-/** Times and counts of one take-offline, in its order (DESIGN.md section 3). Times are CLOCK_BOOTTIME ms. */
+/**
+ * Times and counts of one take-offline, in its order (DESIGN.md section 3). Times are
+ * CLOCK_BOOTTIME ms.
+ */
 export interface OfflineReceipt {
   readonly requestedBootMs: number;
   readonly keyWipedBootMs: number;
@@ -29,7 +32,10 @@ export interface DiskSpec {
   /** The hole rule: all-zero ciphertext reads as zeros. False for --dm-crypt disks. */
   readonly holes: boolean;
   readonly lease: LeaseHandle;
-  /** True in immediate mode: without a lease that holds, native code wipes the DEK and parks requests. */
+  /**
+   * True in immediate mode: without a lease that holds, native code wipes the DEK and parks
+   * requests.
+   */
   readonly leaseEnforced: boolean;
 }
 
@@ -57,7 +63,10 @@ export interface PlaneDisk {
   unlock(key: SetKeyHandle, dek: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest }): void;
   /** Wipes the key and parks requests; resolves when no plaintext is left but parked writes. */
   suspend(): Promise<{ keyWipedBootMs: number; parkedRequests: number }>;
-  /** DESIGN.md section 3, "Going offline, in order". Afterwards locked; open connections get ESHUTDOWN. */
+  /**
+   * DESIGN.md section 3, "Going offline, in order". Afterwards locked; open connections get
+   * ESHUTDOWN.
+   */
   goOffline(): Promise<OfflineReceipt>;
   /** Closes the disk's connections (after the linger). Resolves with how many there were. */
   disconnectClients(): Promise<number>;
@@ -75,6 +84,8 @@ export type PlaneDiskEvent =
 
 /** The data plane as `disks` sees it. */
 export interface DiskPlane {
-  /** Opens the store; errors: ERR_STORE_OPEN with path and errno, ERR_STORE_SIZE with both sizes. */
+  /**
+   * Opens the store; errors: ERR_STORE_OPEN with path and errno, ERR_STORE_SIZE with both sizes.
+   */
   openDisk(spec: DiskSpec, onEvent: (event: PlaneDiskEvent) => void): Promise<PlaneDisk>;
 }

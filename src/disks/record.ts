@@ -36,7 +36,10 @@ const offlineSchema = z.strictObject({
   message: z.string().nullable(),
 });
 
-/** `state_dir/disks/NAME.json`. Where the disk is and what the operator wants; its key is in its header. */
+/**
+ * `state_dir/disks/NAME.json`. Where the disk is and what the operator wants; its key is in its
+ * header.
+ */
 export const diskRecordSchema = z
   .strictObject({
     version: z.literal(1),

@@ -12,8 +12,8 @@ const NO_SPACE_ERRNOS = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 /**
  * Creates the store of a new disk: 16 MiB of header area and `sizeBytes` of data, sparse, with the
- * header written by `writeHeader`. Takes a path where nothing is, or an empty regular file. If the call
- * fails, nothing is left where nothing was, and an empty file is empty again.
+ * header written by `writeHeader`. Takes a path where nothing is, or an empty regular file. If the
+ * call fails, nothing is left where nothing was, and an empty file is empty again.
  */
 export async function createStoreFile(request: {
   disk: string;
@@ -40,7 +40,9 @@ export async function createStoreFile(request: {
   }
 }
 
-/** Removes a store so that the removal survives power loss; one that is gone already is no error. */
+/**
+ * Removes a store so that the removal survives power loss; one that is gone already is no error.
+ */
 export async function removeStoreFile(path: string): Promise<void> {
   try {
     await unlink(path);

@@ -2,15 +2,17 @@
 import type { Verdict } from '../vault/types.js';
 
 /*
- * When is a denial believed? (docs/LIFECYCLE.md section 1; the reasons are in Key Vault's behaviour:
- * disable and delete act per request, role assignments flap while they propagate.)
+ * When is a denial believed? (docs/LIFECYCLE.md section 1; the reasons are in Key Vault's
+ * behaviour: disable and delete act per request, role assignments flap while they propagate.)
  *
  *   clear ──denial──▶ suspected ──enough denials──▶ confirmed
  *     ▲                   │                             │
  *     └───────PROOF───────┴─────────────PROOF───────────┘
  */
 
-/** After a certain denial: how soon to ask again when the confirming probe got no answer, how often. */
+/**
+ * After a certain denial: how soon to ask again when the confirming probe got no answer, how often.
+ */
 export const CERTAIN_RETRY_MS = 250;
 export const CERTAIN_RETRIES_MAX = 10;
 
@@ -22,8 +24,8 @@ export const PROPAGATING_SPREAD_MS = 5000;
 export const PROPAGATING_SPACING_MS = PROPAGATING_SPREAD_MS / 2 + 10;
 
 /**
- * `identity` is the loss of the identity itself: confirmed like a propagating denial, but whether it
- * counts is for whoever holds the lease to say, as the vault reports it as NO-ANSWER.
+ * `identity` is the loss of the identity itself: confirmed like a propagating denial, but whether
+ * it counts is for whoever holds the lease to say, as the vault reports it as NO-ANSWER.
  */
 export type Evidence = 'certain' | 'propagating' | 'identity';
 

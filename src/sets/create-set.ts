@@ -14,7 +14,9 @@ import {
   SUSPEND_TIMEOUT_MS_DEFAULT,
 } from './record.js';
 
-/** Bytes of a canary: as long as a set key, so that probing costs the vault what unwrapping does. */
+/**
+ * Bytes of a canary: as long as a set key, so that probing costs the vault what unwrapping does.
+ */
 const CANARY_BYTES = 32;
 
 export interface CreateSetOptions {
@@ -44,8 +46,8 @@ export function fillCreateSetOptions(options: CreateSetOptions): FilledCreateSet
 }
 
 /**
- * Makes a set key and its record, and has the vault prove that it can be had again. Nothing is written;
- * if the call fails, no key is left in memory either.
+ * Makes a set key and its record, and has the vault prove that it can be had again. Nothing is
+ * written; if the call fails, no key is left in memory either.
  */
 export async function prepareSet(
   options: FilledCreateSetOptions,
@@ -80,8 +82,8 @@ export async function prepareSet(
 }
 
 /**
- * A canary is made with node:crypto and not in native code, since its plaintext is worth nothing: it
- * proves access, and protects no secret.
+ * A canary is made with node:crypto and not in native code, since its plaintext is worth nothing:
+ * it proves access, and protects no secret.
  */
 export function makeCanary(key: Pick<CustomerKey, 'modulus' | 'exponent'>, random: Random): Canary {
   const plaintext = random.bytes(CANARY_BYTES);

@@ -45,8 +45,8 @@ export interface WrappedKey {
 }
 
 /**
- * One encryption set at work: keeps the lease by the verdicts of its keys, holds the set key while the lease
- * holds, and knows at any moment whether disks may have their keys.
+ * One encryption set at work: keeps the lease by the verdicts of its keys, holds the set key while
+ * the lease holds, and knows at any moment whether disks may have their keys.
  */
 export class EncryptionSet {
   readonly record: SetRecord;
@@ -149,8 +149,9 @@ export class EncryptionSet {
   }
 
   /**
-   * Lends the set key to `use`, which must not keep the handle. Throws ERR_SET_DENIED or ERR_SET_LAPSED
-   * when access is not granted, and what the vault threw when the key had to be unwrapped and was not.
+   * Lends the set key to `use`, which must not keep the handle. Throws ERR_SET_DENIED or
+   * ERR_SET_LAPSED when access is not granted, and what the vault threw when the key had to be
+   * unwrapped and was not.
    */
   async useSetKey<T>(use: (key: SetKeyHandle) => T): Promise<T> {
     return this.#setKey.use(use);
@@ -221,7 +222,10 @@ export class EncryptionSet {
     else if (verdict.kind === 'NO-ANSWER') this.#raiseAlarm(verdict);
   }
 
-  /** The loss of the identity may be an accident: it runs the lease out, and counts once it has ended. */
+  /**
+   * The loss of the identity may be an accident: it runs the lease out, and counts once it has
+   * ended.
+   */
   #believes(verdict: Verdict): boolean {
     if (verdict.kind === 'DENIED') return true;
     return verdict.class === 'denied-identity' && this.#access.kind !== 'granted';

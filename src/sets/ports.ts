@@ -28,7 +28,10 @@ export interface DekDigest {
 /** Operations on set keys; implemented in C++ (dataplane facade), faked in tests. */
 export interface KeyCustody {
   generateSetKey(): SetKeyHandle;
-  /** RSA-OAEP-256 under a public key. The result is used only after a remote unwrap gave the same key. */
+  /**
+   * RSA-OAEP-256 under a public key. The result is used only after a remote unwrap gave the same
+   * key.
+   */
   wrapSetKey(
     key: SetKeyHandle,
     publicKey: { modulus: Uint8Array; exponent: Uint8Array },

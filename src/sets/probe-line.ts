@@ -9,7 +9,10 @@ import { codes } from './errors.js';
 /** The first pause after a NO-ANSWER; it doubles, up to the interval. */
 const NO_ANSWER_PAUSE_MS = 500;
 
-/** Probes start up to this much earlier than the interval says, so that many keys do not march in step. */
+/**
+ * Probes start up to this much earlier than the interval says, so that many keys do not march in
+ * step.
+ */
 const JITTER = 0.1;
 
 /** A probe that has not even timed out this long after its timeout is given up. */
@@ -64,8 +67,8 @@ export function probeTimeoutMs(timeoutMs: number, intervalMs: number): number {
 }
 
 /**
- * Probes one (identity, key version) for any number of sets: one probe in flight, in the rhythm of the most
- * demanding set, faster while a denial awaits confirmation.
+ * Probes one (identity, key version) for any number of sets: one probe in flight, in the rhythm of
+ * the most demanding set, faster while a denial awaits confirmation.
  */
 export class ProbeLine {
   readonly #options: ProbeLineOptions;
@@ -101,7 +104,9 @@ export class ProbeLine {
     if (this.empty) this.#timer?.cancel();
   }
 
-  /** Probes now, with the subscriber's own canary, until the answer needs no confirmation any more. */
+  /**
+   * Probes now, with the subscriber's own canary, until the answer needs no confirmation any more.
+   */
   probeNow(subscriberId: string): Promise<ProbeReport> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ subscriberId, round: this.#round + 1, resolve, reject });
@@ -191,7 +196,9 @@ export class ProbeLine {
     this.#schedule(recheckMs ?? this.#usualPauseMs(verdict));
   }
 
-  /** Who may believe the verdict: a plaintext, right or wrong, speaks for the canary that was asked. */
+  /**
+   * Who may believe the verdict: a plaintext, right or wrong, speaks for the canary that was asked.
+   */
   #recipients(askedId: string, verdict: Verdict): Member[] {
     return [...this.#members.values()].filter((member) => {
       if (member.id === askedId) return true;

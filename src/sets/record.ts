@@ -31,7 +31,9 @@ const setKeyRecordSchema = z.strictObject({
   canary: z.strictObject({ plaintext: base64, wrapped: base64 }),
 });
 
-/** `state_dir/sets/NAME.json`. Holds nothing secret: the set key is wrapped, the canary worthless. */
+/**
+ * `state_dir/sets/NAME.json`. Holds nothing secret: the set key is wrapped, the canary worthless.
+ */
 export const setRecordSchema = z.strictObject({
   version: z.literal(1),
   name: z.string().regex(NAME_PATTERN),

@@ -25,8 +25,8 @@ export interface SetKeyCacheOptions {
 }
 
 /**
- * The set key while the lease holds: in native memory, unwrapped when first needed, in one flight however
- * many disks ask. Native code wipes it when the lease ends, even if this never runs again.
+ * The set key while the lease holds: in native memory, unwrapped when first needed, in one flight
+ * however many disks ask. Native code wipes it when the lease ends, even if this never runs again.
  */
 export class SetKeyCache {
   readonly #options: SetKeyCacheOptions;
@@ -85,7 +85,10 @@ export class SetKeyCache {
     }
   }
 
-  /** The next customer key is asked only when the one before did not answer: a denial by either wins. */
+  /**
+   * The next customer key is asked only when the one before did not answer: a denial by either
+   * wins.
+   */
   async #unwrapWithAny(): Promise<SetKeyHandle> {
     const { set, identity, keys, vault, timeoutMs, emit } = this.#options;
     let lastError: unknown;

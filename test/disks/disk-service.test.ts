@@ -3,7 +3,6 @@ import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import type { CreateDiskOptions } from '../../src/disks/create-disk.js';
-
 import { DISABLED } from '../support/fakes.js';
 import { KEY_URL, World } from '../support/world.js';
 
@@ -154,6 +153,12 @@ void test('exports: offline is hidden and refused with its reason, unknown is un
   });
 });
 
+const OFFLINE = {
+  since: '2026-01-01T00:00:00Z',
+  keyVersion: null,
+  vaultRequestId: null,
+  message: null,
+};
 const damages: Array<[string, (text: string) => string, RegExp]> = [
   ['cut short', (text) => text.slice(0, 50), /JSON/],
   [
@@ -166,7 +171,7 @@ const damages: Array<[string, (text: string) => string, RegExp]> = [
     (text) =>
       text.replace(
         '"offline": null',
-        '"offline": {"reason":"tired","since":"2026-01-01T00:00:00Z","keyVersion":null,"vaultRequestId":null,"message":null}',
+        `"offline": ${JSON.stringify({ ...OFFLINE, reason: 'tired' })}`,
       ),
     /offline\.reason/,
   ],

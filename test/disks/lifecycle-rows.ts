@@ -43,7 +43,10 @@ export const revoked: DiskControl = {
 };
 export const suspended: DiskControl = { attached: true, phase: { kind: 'suspended', sinceMs: 1 } };
 
-/** `offline(reason)`, `online`, `online revoked`, `suspended`, with `+` when the intent is to be attached. */
+/**
+ * `offline(reason)`, `online`, `online revoked`, `suspended`, with `+` when the intent is to be
+ * attached.
+ */
 export function show({ attached, phase }: DiskControl): string {
   const intent = attached ? '+' : '';
   if (phase.kind === 'offline') return `offline(${phase.facts.reason})${intent}`;

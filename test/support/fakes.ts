@@ -214,7 +214,9 @@ export interface ProbeCall {
   readonly canary: Canary;
 }
 
-/** A vault that answers after `latencyMs` of the fake clock, what its key's behaviour says by then. */
+/**
+ * A vault that answers after `latencyMs` of the fake clock, what its key's behaviour says by then.
+ */
 export class FakeVault implements VaultAccess {
   readonly #clock: Clock;
   readonly #custody: FakeCustody;

@@ -150,6 +150,12 @@ export class World {
     }
   }
 
+  /** Waits, in real time only, for what real files hold up. */
+  async until(done: () => boolean): Promise<void> {
+    for (let turn = 0; turn < 200 && !done(); turn += 1) await this.rest();
+    if (!done()) throw new Error('still not done');
+  }
+
   async createSet(options: Partial<CreateSetOptions> = {}): Promise<void> {
     const filled = { name: 's', keyUrl: KEY_URL, identity: 'main', mode: 'immediate', ...options };
     await this.during(this.sets.create(filled as CreateSetOptions));
