@@ -66,9 +66,12 @@ export class RecordStore<T extends { readonly name: string }> {
     return { records, broken };
   }
 
-  /** If the call fails the old record, if any, is untouched. */
+  /**
+   * If the call fails the old record, if any, is untouched. Refuses to write what `load` would refuse to
+   * read.
+   */
   async save(record: T): Promise<void> {
-    const text = `${JSON.stringify(record, null, 2)}\n`;
+    const text = `${JSON.stringify(this.#schema.parse(record), null, 2)}\n`;
     await writeFileAtomic(this.pathOf(record.name), text, { mode: 0o600 });
   }
 

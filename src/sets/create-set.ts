@@ -126,11 +126,13 @@ function recordFor(
   },
 ): SetRecord {
   const { customerKey, wrapped, canary } = made;
-  const { keyUrl: url, ...policy } = options;
+  const { keyUrl: url } = options;
   return {
     version: 1,
-    ...policy,
+    name: options.name,
     id: made.random.uuid(),
+    mode: options.mode,
+    identity: options.identity,
     keys: [
       {
         kid: customerKey.kid,
@@ -143,6 +145,11 @@ function recordFor(
       },
     ],
     setKeyGeneration: 1,
+    probeIntervalMs: options.probeIntervalMs,
+    leaseMs: options.leaseMs,
+    suspendTimeoutMs: options.suspendTimeoutMs,
+    allowPurgeable: options.allowPurgeable,
+    holdOnHeal: options.holdOnHeal,
     createdAt: new Date(made.nowMs).toISOString(),
   };
 }

@@ -128,8 +128,7 @@ export class World {
     });
     watched.catch(() => undefined);
     for (let step = 0; step < 2000; step += 1) {
-      // Real files are involved: one turn of the loop is not always enough.
-      for (let turn = 0; turn < 20; turn += 1) await this.clock.settle();
+      await this.rest();
       if (progress.done) break;
       await this.clock.advance(stepMs);
     }
@@ -142,18 +141,16 @@ export class World {
     await this.rest();
   }
 
-  /** Waits until nothing is under way: real files need real time. */
+  /** Waits until only the fake clock can bring anything further: no file operation is under way. */
   async rest(): Promise<void> {
-    for (let turn = 0; turn < 12; turn += 1) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
+    for (let quietTurns = 0; quietTurns < 3; ) {
       await this.clock.settle();
+      if (fileOperations() === 0) quietTurns += 1;
+      else {
+        quietTurns = 0;
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
     }
-  }
-
-  /** Waits, in real time only, for what real files hold up. */
-  async until(done: () => boolean): Promise<void> {
-    for (let turn = 0; turn < 200 && !done(); turn += 1) await this.rest();
-    if (!done()) throw new Error('still not done');
   }
 
   async createSet(options: Partial<CreateSetOptions> = {}): Promise<void> {
@@ -196,4 +193,10 @@ export class World {
   setEvents<K extends keyof SetEvents>(kind: K): Array<SetEvents[K]> {
     return this.told.filter((told) => told.kind === kind).map((told) => told.event as SetEvents[K]);
   }
+}
+
+/** Requests to the file system that the event loop waits for. */
+function fileOperations(): number {
+  return process.getActiveResourcesInfo().filter((resource) => /^(FSReq|CloseReq)/.test(resource))
+    .length;
 }
