@@ -170,7 +170,7 @@ async function live(mode: 'immediate' | 'restart', steps: Step[]): Promise<void>
   let world = await World.create();
   try {
     watch(world);
-    await world.createSet({ mode, leaseMs: 60_000, suspendTimeoutMs: 90_000 });
+    await world.createSet({ mode, leaseMs: 60_000, suspendTimeoutMs: 200_000 });
     for (const name of DISKS) await world.createDisk({ name });
     await world.during(world.disks.attach('a'));
     for (const next of steps) {
