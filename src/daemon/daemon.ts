@@ -123,6 +123,9 @@ async function start(
   stops.push(() => disks.close());
   await sets.load();
   await disks.load();
+  for (const { name, message } of [...sets.broken(), ...disks.broken()]) {
+    alarms.raise(`record ${name}`, message);
+  }
   await serve({ config, logger, version, audit, metrics, trail, core, stops });
   logger.info({ version, pid: process.pid, admin: config.admin.socket }, 'ready');
   return plane;

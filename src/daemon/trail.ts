@@ -105,10 +105,15 @@ export class Trail {
     );
     events.on('unlocked', ({ disk, ...facts }) => this.#disk('dek-unsealed', disk, facts));
     events.on('suspended', ({ disk, ...facts }) => this.#disk('disk-suspended', disk, facts));
-    events.on('offline-receipt', (event) => this.#receipt(event));
-    events.on('offline-failed', ({ disk, ...facts }) =>
-      this.#disk('disk-offline-failed', disk, facts),
-    );
+    events.on('offline-receipt', (event) => {
+      this.#options.alarms.clear(`disk ${event.disk.name}`);
+      this.#receipt(event);
+    });
+    events.on('offline-failed', ({ disk, ...facts }) => {
+      // The key may still be in memory: nothing is more urgent.
+      this.#options.alarms.raise(`disk ${disk.name}`, `going offline failed: ${facts.message}`);
+      this.#disk('disk-offline-failed', disk, facts);
+    });
     events.on('clients-disconnected', ({ disk, ...facts }) =>
       this.#disk('clients-disconnected', disk, facts),
     );
