@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /**
- * What kind of failure an error is. One place maps kinds to HTTP statuses (admin), one to exit codes
- * (cli); error classes themselves hold no advice.
+ * What kind of failure an error is. One place maps kinds to HTTP statuses (admin), one to exit
+ * codes (cli); error classes themselves hold no advice.
  */
 export type ErrorKind =
   | 'usage' // the command line or the config file is wrong
@@ -20,7 +20,9 @@ export interface ErrorSpec {
   readonly kind: ErrorKind;
   /** One sentence for docs/ERRORS.md: what the code means. */
   readonly summary: string;
-  /** What a person does about it, for docs/ERRORS.md and the CLI's hint; never part of the error. */
+  /**
+   * What a person does about it, for docs/ERRORS.md and the CLI's hint; never part of the error.
+   */
   readonly hint: string;
 }
 
@@ -49,7 +51,8 @@ export function errorTable(): ReadonlyArray<readonly [string, ErrorSpec]> {
 
 /**
  * An operating error. `message` is lower case, names the operation and both sides of the failed
- * comparison; `fields` carries the same facts as data. Neither ever holds key bytes or an options object.
+ * comparison; `fields` carries the same facts as data. Neither ever holds key bytes or an options
+ * object.
  */
 export class KeyholdError extends Error {
   readonly code: string;

@@ -67,8 +67,8 @@ export class RecordStore<T extends { readonly name: string }> {
   }
 
   /**
-   * If the call fails the old record, if any, is untouched. Refuses to write what `load` would refuse to
-   * read.
+   * If the call fails the old record, if any, is untouched. Refuses to write what `load` would
+   * refuse to read.
    */
   async save(record: T): Promise<void> {
     const text = `${JSON.stringify(this.#schema.parse(record), null, 2)}\n`;

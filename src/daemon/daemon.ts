@@ -48,9 +48,9 @@ interface Core {
 }
 
 /**
- * The composition root: the only place that constructs. What is started is pushed on a stack, and stopped
- * from its top: first nobody can give commands any more, then disks go offline with their stores
- * flushed, then keys and shards go, and the audit log closes last.
+ * The composition root: the only place that constructs. What is started is pushed on a stack, and
+ * stopped from its top: first nobody can give commands any more, then disks go offline with their
+ * stores flushed, then keys and shards go, and the audit log closes last.
  */
 export class Daemon {
   readonly #stops: ReadonlyArray<() => Promise<void> | void>;
@@ -182,7 +182,9 @@ function createCore(options: {
   return { addon, clock, vault, sets, disks, plane, alarms };
 }
 
-/** Opens the doors: NBD, metrics, and last the admin socket, which says that the daemon is ready. */
+/**
+ * Opens the doors: NBD, metrics, and last the admin socket, which says that the daemon is ready.
+ */
 async function serve(options: {
   config: FilledConfig;
   logger: Logger;

@@ -8,8 +8,8 @@ import { Daemon } from './daemon.js';
 const STOP_MS_MAX = 8_000;
 
 /**
- * Runs the daemon until a signal ends it; resolves with the exit status. Throws KeyholdError when it
- * cannot start; nothing is left behind then.
+ * Runs the daemon until a signal ends it; resolves with the exit status. Throws KeyholdError when
+ * it cannot start; nothing is left behind then.
  */
 export async function runDaemon(options: { configPath: string }): Promise<number> {
   const config = await loadConfig(options.configPath);

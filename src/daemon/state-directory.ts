@@ -5,7 +5,9 @@ import { createServer, type Server } from 'node:net';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import { codes } from './errors.js';
 
-/** Everything below it is the daemon's: wrapped keys are no secret, but nobody else may change them. */
+/**
+ * Everything below it is the daemon's: wrapped keys are no secret, but nobody else may change them.
+ */
 const DIRECTORY_MODE = 0o700;
 
 export interface StateLock {

@@ -23,8 +23,8 @@ interface TrailOptions {
 }
 
 /**
- * Carries what happens to those who watch: every key use and state change becomes an audit record, an
- * event of the stream and a log line; revocations and probes are measured. A full disk under the
+ * Carries what happens to those who watch: every key use and state change becomes an audit record,
+ * an event of the stream and a log line; revocations and probes are measured. A full disk under the
  * audit log raises an alarm and stops nothing: refusing to act would keep revoked disks online.
  */
 export class Trail {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /**
- * The addon's surface, exactly as native/binding exports it. Only the facade of this folder uses it;
- * it owns the error classes. A native failure throws an Error with `nativeCode` (the ErrorCode's name
- * without the k: `Unseal`, `Digest`, `System`, …) and, for `System`, `errnoName` (`ENOSPC`).
+ * The addon's surface, exactly as native/binding exports it. Only the facade of this folder uses
+ * it; it owns the error classes. A native failure throws an Error with `nativeCode` (the
+ * ErrorCode's name without the k: `Unseal`, `Digest`, `System`, …) and, for `System`, `errnoName`
+ * (`ENOSPC`).
  */
 export interface Addon {
   /** CLOCK_BOOTTIME in ms, with fraction. */
@@ -81,12 +82,16 @@ export type NextStep =
 
 export interface NativePlane {
   readonly id: number;
-  /** Adopts a listening socket path: binds, chmods, listens. An existing stale socket is replaced. */
+  /**
+   * Adopts a listening socket path: binds, chmods, listens. An existing stale socket is replaced.
+   */
   listenUnix(path: string, mode: number): number;
   /** Port 0 picks one; returns what was bound. */
   listenTcp(host: string, port: number): { listenerId: number; port: number };
   closeListener(listenerId: number): void;
-  /** Negotiation is strict ping-pong: one call for each `negotiation-open` and `negotiation-data`. */
+  /**
+   * Negotiation is strict ping-pong: one call for each `negotiation-open` and `negotiation-data`.
+   */
   respond(connectionId: number, send: Uint8Array | null, next: NextStep): void;
   /** Closes a connection in negotiation (handshake time limit). Unknown ids are ignored. */
   closeConnection(connectionId: number): void;
@@ -131,7 +136,9 @@ export interface NativeDisk {
   close(): Promise<void>;
 }
 
-/** Upper bounds of the latency buckets in seconds; the last bucket is +Inf. Fixed in native/core. */
+/**
+ * Upper bounds of the latency buckets in seconds; the last bucket is +Inf. Fixed in native/core.
+ */
 export const LATENCY_BUCKETS_SECONDS = [
   0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
   0.25, 0.5, 1, 2.5, 5, 10,

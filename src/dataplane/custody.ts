@@ -41,7 +41,10 @@ export class Lease implements LeaseHandle {
   }
 }
 
-/** The native objects behind handles that came from this facade; anything else is a programmer's error. */
+/**
+ * The native objects behind handles that came from this facade; anything else is a programmer's
+ * error.
+ */
 export function nativeSetKey(key: SetKeyHandle): NativeSetKey {
   if (!(key instanceof SetKey)) throw new TypeError('set key handle of another custody');
   return key.native;

@@ -87,7 +87,10 @@ const CODE_OF_NATIVE: Readonly<Record<string, string>> = {
   Closed: codes.ERR_NATIVE_CLOSED,
 };
 
-/** What native code threw, as the facade's own error; `overrides` replace codes where a call knows more. */
+/**
+ * What native code threw, as the facade's own error; `overrides` replace codes where a call knows
+ * more.
+ */
 export function fromNative(
   operation: string,
   thrown: unknown,

@@ -25,9 +25,9 @@ interface Negotiating {
 }
 
 /**
- * Drives option negotiation: bytes that a shard forwards go into the pure state machine of src/nbd, its
- * actions go back as one `respond` call. Strict ping-pong: the shard reads on only when told to, so
- * nothing races with the change to transmission.
+ * Drives option negotiation: bytes that a shard forwards go into the pure state machine of src/nbd,
+ * its actions go back as one `respond` call. Strict ping-pong: the shard reads on only when told
+ * to, so nothing races with the change to transmission.
  */
 export class Negotiator {
   readonly #exports: ExportDirectory;

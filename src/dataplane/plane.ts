@@ -26,8 +26,8 @@ export interface DataPlaneOptions {
 }
 
 /**
- * The data plane as the daemon holds it: the native plane, the Piscina pool that runs its shards, and the
- * negotiator that speaks for connections before transmission.
+ * The data plane as the daemon holds it: the native plane, the Piscina pool that runs its shards,
+ * and the negotiator that speaks for connections before transmission.
  */
 export class DataPlane implements DiskPlane {
   readonly #native: NativePlane;
@@ -73,7 +73,8 @@ export class DataPlane implements DiskPlane {
     ).port;
   }
 
-  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous: other stores open slowly
+  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous: other
+  // stores open slowly
   async openDisk(spec: DiskSpec, onEvent: (event: PlaneDiskEvent) => void): Promise<PlaneDisk> {
     const native = callNative(
       `opening store ${spec.storePath} of disk ${spec.name}`,
@@ -129,8 +130,8 @@ export class DataPlane implements DiskPlane {
   }
 
   /**
-   * For `process.on('exit')`: Node joins its workers at exit, and a shard that was not told to stop would
-   * never let go of its thread.
+   * For `process.on('exit')`: Node joins its workers at exit, and a shard that was not told to stop
+   * would never let go of its thread.
    */
   stopNow(): void {
     this.#pool.expectStop();

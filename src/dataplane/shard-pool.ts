@@ -6,8 +6,8 @@ import type { Logger } from '../base/logger.js';
 import type { ShardTask } from './shard-worker.js';
 
 /**
- * How often a shard is started again before the daemon gives up on it: a shard that dies at once each
- * time has a cause that another start does not mend (no io_uring, no memory).
+ * How often a shard is started again before the daemon gives up on it: a shard that dies at once
+ * each time has a cause that another start does not mend (no io_uring, no memory).
  */
 const SHARD_RESTARTS_MAX = 10;
 
@@ -19,8 +19,8 @@ export interface ShardStatus {
 
 /**
  * Keeps one long Piscina task per shard. The pool is fixed; atomics are off, since a worker never
- * returns to its event loop while it serves; tasks carry no AbortSignal, since aborting one kills its
- * worker under running I/O. A task that ends before `stop` is a dead shard.
+ * returns to its event loop while it serves; tasks carry no AbortSignal, since aborting one kills
+ * its worker under running I/O. A task that ends before `stop` is a dead shard.
  */
 export class ShardPool {
   readonly #pool: Piscina<ShardTask, void>;

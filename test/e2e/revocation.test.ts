@@ -20,6 +20,7 @@ function verifiedRegion(uri: string, phase: 'write' | 'verify'): string[] {
     '--iodepth=8',
     '--size=16M',
     '--verify=crc32c',
+    '--verify_state_save=0',
     '--randseed=11',
   ];
   return phase === 'write'

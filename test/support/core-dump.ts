@@ -88,8 +88,8 @@ function searchPiece(
 }
 
 /**
- * Everything by which a 32-byte AES key could be found: raw, either half, hex, base64 and base64url at
- * each of the three alignments, and the round keys of the schedule for encryption and (after the
+ * Everything by which a 32-byte AES key could be found: raw, either half, hex, base64 and base64url
+ * at each of the three alignments, and the round keys of the schedule for encryption and (after the
  * inverse column mix) for decryption.
  */
 export function keyNeedles(name: string, key: Buffer): Needle[] {

@@ -30,8 +30,8 @@ export interface StoreOracle {
 }
 
 /**
- * Opens a store with nothing of Keyhold's: cryptsetup exports the token, node:crypto (OpenSSL) unwraps,
- * unseals and decrypts, with the numbering of dm-crypt's plain64.
+ * Opens a store with nothing of Keyhold's: cryptsetup exports the token, node:crypto (OpenSSL)
+ * unwraps, unseals and decrypts, with the numbering of dm-crypt's plain64.
  */
 export async function openStore(stack: Stack, path: string): Promise<StoreOracle> {
   const token = JSON.parse(
@@ -115,7 +115,9 @@ function decryptSectors(
   return Buffer.concat(plaintext);
 }
 
-/** The 15 round keys of AES-256, computed one by one from the key with ECB as the only primitive. */
+/**
+ * The 15 round keys of AES-256, computed one by one from the key with ECB as the only primitive.
+ */
 export function expandAes256(key: Buffer): Buffer[] {
   const words: Buffer[] = [];
   for (let index = 0; index < 8; index += 1) words.push(key.subarray(index * 4, index * 4 + 4));

@@ -38,7 +38,10 @@ export class FakeClock implements Clock {
     return this.#pending.size;
   }
 
-  /** Moves time forward, firing timers in order of their due time, and lets promises settle between them. */
+  /**
+   * Moves time forward, firing timers in order of their due time, and lets promises settle between
+   * them.
+   */
   async advance(durationMs: number): Promise<void> {
     const endMs = this.#bootMs + durationMs;
     await this.settle();

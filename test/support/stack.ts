@@ -27,8 +27,8 @@ export interface DiskJson {
 }
 
 /**
- * The whole system as a user starts it: `keyhold dev --state DIR --no-demo-disk`, that is, the embedded
- * vault and the daemon as real processes, steered through the real CLI.
+ * The whole system as a user starts it: `keyhold dev --state DIR --no-demo-disk`, that is, the
+ * embedded vault and the daemon as real processes, steered through the real CLI.
  */
 export class Stack {
   readonly dir: string;

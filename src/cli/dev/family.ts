@@ -31,8 +31,8 @@ interface Member {
  * If one ends by itself, `unexpectedEnd` rejects.
  *
  * Each child runs in a session of its own, so that the terminal's Ctrl-C reaches only the
- * supervisor, which keeps the order. Each holds a pipe on its standard input that ends with the supervisor,
- * whatever ends that: `--stop-on-stdin-end` makes sure that nobody is orphaned.
+ * supervisor, which keeps the order. Each holds a pipe on its standard input that ends with the
+ * supervisor, whatever ends that: `--stop-on-stdin-end` makes sure that nobody is orphaned.
  */
 export class Family {
   readonly #members: Member[] = [];
