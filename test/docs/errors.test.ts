@@ -22,8 +22,8 @@ function render(): string {
   return [
     '# Errors by code',
     '',
-    'Made from the `errors.ts` of each area by `UPDATE_GOLDEN=1 npx tap test/docs`; a test compares',
-    'the two. The kind decides the exit code of the CLI and the HTTP status of the admin API.',
+    'Made from the `errors.ts` of each area by `UPDATE_GOLDEN=1 npx tap test/docs`; a test',
+    'compares the two. The kind decides the exit code of the CLI and the HTTP status of the admin API.',
     '',
     '| code | kind | meaning | what to do |',
     '|---|---|---|---|',

@@ -118,6 +118,7 @@ void test('an encrypted disk under the real clients', async (t) => {
           '--offset_increment=16M',
           '--verify=crc32c',
           '--do_verify=1',
+          '--verify_state_save=0',
         ],
         ...['--randseed=7', '--group_reporting'],
       ]);
