@@ -185,6 +185,7 @@ TestPlane::TestPlane(uint32_t shards) {
   plane_ = plane.Take();
   lease_->Renew(BootTimeNs(), 3'600'000'000'000);
   for (uint32_t i = 0; i < shards; ++i) RunShardAgain(i);
+  EXPECT_TRUE(Eventually([&] { return plane_->running_shards() == shards; }));
 }
 
 TestPlane::~TestPlane() { Stop(); }
@@ -200,7 +201,6 @@ void TestPlane::RunShardAgain(uint32_t index) {
 }
 
 void TestPlane::OnEvent(Event event) {
-  if (intercept && intercept(event)) return;
   if (const auto* open = std::get_if<NegotiationOpen>(&event)) {
     NextStep next;
     {
@@ -225,7 +225,7 @@ size_t TestPlane::CountEvents(std::function<bool(const Event&)> wanted) {
   return static_cast<size_t>(std::count_if(events_.begin(), events_.end(), wanted));
 }
 
-std::shared_ptr<Disk> TestPlane::AddDisk(DiskSetup setup) {
+std::shared_ptr<Disk> TestPlane::AddDisk(DiskSetup setup, std::shared_ptr<Lease> lease) {
   const std::string path = directory_.File("store" + std::to_string(files_++));
   const uint64_t store_bytes = setup.data_offset_bytes + setup.size_bytes;
   std::ofstream(path).flush();
@@ -239,7 +239,9 @@ std::shared_ptr<Disk> TestPlane::AddDisk(DiskSetup setup) {
   options.geometry = {setup.size_bytes, setup.sector_size_bytes, setup.data_offset_bytes,
                       setup.read_only, setup.holes};
   options.lease_enforced = setup.lease_enforced;
-  std::shared_ptr<Disk> disk = plane_->AddDisk(options, std::move(store), lease_).Take();
+  options.drain_ns_max = setup.drain_ns_max;
+  std::shared_ptr<Disk> disk =
+      plane_->AddDisk(options, std::move(store), lease ? lease : lease_).Take();
   if (setup.unlocked) {
     EXPECT_TRUE(Unlock(*disk).ok());
   }

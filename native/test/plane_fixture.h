@@ -105,6 +105,7 @@ struct DiskSetup {
   bool read_only = false;
   bool holes = true;
   bool lease_enforced = false;
+  int64_t drain_ns_max = Disk::kDrainNsMax;
   FaultStore::Hook hook;  // wraps the store in a FaultStore
   bool unlocked = true;
 };
@@ -116,12 +117,12 @@ class TestPlane {
   ~TestPlane();
 
   Plane& plane() { return *plane_; }
-  std::shared_ptr<Disk> AddDisk(DiskSetup setup = {});
+  /// With a lease that holds for an hour unless one is given.
+  std::shared_ptr<Disk> AddDisk(DiskSetup setup = {}, std::shared_ptr<Lease> lease = nullptr);
   Client Connect(const std::shared_ptr<Disk>& disk, bool structured = false, Bytes leftover = {});
   /// The path of the listener that Connect uses.
   std::string Listen(const std::shared_ptr<Disk>& disk, bool structured, Bytes leftover);
   std::string StorePath(const Disk& disk) const;
-  std::shared_ptr<Lease> lease() { return lease_; }
   void RunShardAgain(uint32_t index);
   void Stop();
 
@@ -142,8 +143,6 @@ class TestPlane {
     return found;
   }
   size_t CountEvents(std::function<bool(const Event&)> wanted);
-  /// Looked at before the fixture's own handling; true: handled.
-  std::function<bool(const Event&)> intercept;
 
  private:
   void OnEvent(Event event);

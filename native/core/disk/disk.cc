@@ -132,11 +132,11 @@ void Disk::FinishOffline(DiskOrder& order, int64_t key_wiped_ns,
   };
   if (unfinished > 0) {
     hand_over("the store did not finish " + std::to_string(unfinished) + " requests within " +
-              std::to_string(kDrainNsMax / 1'000'000'000) + " s");
+              std::to_string(drain_ns_max() / 1'000'000) + " ms");
     return;
   }
-  router_.Flush(std::make_unique<FlushJob>(shared_from_this(), order.requested_ns() + kDrainNsMax,
-                                           std::move(hand_over)));
+  router_.Flush(std::make_unique<FlushJob>(
+      shared_from_this(), order.requested_ns() + drain_ns_max(), std::move(hand_over)));
 }
 
 Status Disk::DisconnectClients(std::function<void(uint64_t)> done) {

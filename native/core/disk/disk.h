@@ -87,12 +87,14 @@ class Disk : public std::enable_shared_from_this<Disk> {
     DiskGeometry geometry;
     uint32_t shards;
     bool lease_enforced;
+    int64_t drain_ns_max = kDrainNsMax;
   };
   Disk(Options options, std::unique_ptr<Store> store, std::shared_ptr<const Lease> lease,
        OrderRouter& router);
 
   uint32_t id() const { return options_.id; }
   const std::string& name() const { return options_.name; }
+  int64_t drain_ns_max() const { return options_.drain_ns_max; }
   const DiskGeometry& geometry() const { return options_.geometry; }
   DiskState state() const { return state_.load(std::memory_order_acquire); }
 

@@ -145,6 +145,13 @@ void Plane::FailShardForTest(uint32_t index) {
   if (index < slots_.size()) slots_[index]->mailbox.Post(FailShard{});
 }
 
+uint32_t Plane::running_shards() const {
+  std::lock_guard lock(mutex_);
+  uint32_t running = 0;
+  for (const std::unique_ptr<Slot>& slot : slots_) running += slot->running ? 1 : 0;
+  return running;
+}
+
 Result<uint32_t> Plane::ListenUnix(const std::string& path, uint32_t mode) {
   Result<std::shared_ptr<ListeningSocket>> listener = OpenUnixListener(path, mode);
   if (!listener) return listener.error();
@@ -292,9 +299,9 @@ Result<std::shared_ptr<Disk>> Plane::AddDisk(DiskOptions options, std::unique_pt
   std::lock_guard lock(mutex_);
   if (stopped_) return StoppedError(options.name);
   const uint32_t id = next_disk_id_++;
-  auto disk = std::make_shared<Disk>(
-      Disk::Options{id, options.name, geometry, options_.shards, options.lease_enforced},
-      std::move(store), std::move(lease), *this);
+  auto disk = std::make_shared<Disk>(Disk::Options{id, options.name, geometry, options_.shards,
+                                                   options.lease_enforced, options.drain_ns_max},
+                                     std::move(store), std::move(lease), *this);
   disks_[id] = disk;
   return disk;
 }

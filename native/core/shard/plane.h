@@ -47,6 +47,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   /// wait.
   void Stop();
   void FailShardForTest(uint32_t index);
+  uint32_t running_shards() const;
 
   /// Returns the listener's id.
   Result<uint32_t> ListenUnix(const std::string& path, uint32_t mode);
@@ -73,6 +74,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     std::string name;
     DiskGeometry geometry;
     bool lease_enforced = true;
+    int64_t drain_ns_max = Disk::kDrainNsMax;  // tests wait less
   };
   /// Opens the store of a file or block device; the disk begins locked.
   Result<std::shared_ptr<Disk>> OpenDisk(DiskOptions options, const std::string& store_path,

@@ -9,6 +9,7 @@
 #include "core/shard/listener.h"
 #include "core/shard/plane.h"
 #include "core/shard/session.h"
+#include "core/shard/vector_registers.h"
 
 namespace keyhold {
 
@@ -24,7 +25,7 @@ class Shard::FlushTask final : public StoreOp {
   void Tick(int64_t now_ns) {
     if (job_ == nullptr || now_ns < job_->deadline_ns()) return;
     GiveUp("the store did not finish its flush within " +
-           std::to_string(Disk::kDrainNsMax / 1'000'000'000) + " s");
+           std::to_string(disk_->drain_ns_max() / 1'000'000) + " ms");
   }
   void GiveUp(std::string why) {
     if (job_ != nullptr) job_->Finish(std::move(why));
@@ -47,11 +48,13 @@ class Shard::FlushTask final : public StoreOp {
 };
 
 Status Shard::Run(Plane& plane, uint32_t index, Mailbox& mailbox) {
+  const NoSignalFrames no_signal_frames;
   Result<std::unique_ptr<Ring>> ring = Ring::Create();
   if (!ring) return ring.error();
   std::unique_ptr<Shard> shard(new Shard(plane, index, mailbox, ring.Take()));
   Status result = shard->Loop();
   shard->TearDown();
+  ClearVectorRegisters();
   // Whatever the kernel may still write to must stay: leaked on purpose.
   if (shard->ring_->pending_count() > 0) (void)shard.release();
   return result;

@@ -6,6 +6,7 @@
 
 #include "core/shard/session.h"
 #include "core/shard/shard.h"
+#include "core/shard/vector_registers.h"
 
 namespace keyhold {
 
@@ -107,13 +108,14 @@ void ShardDisk::SettleOrders(int64_t now_ns) {
       ++i;
     }
   }
+  if (!settled.empty()) ClearVectorRegisters();
   // Letting the shares go may finish an order, which may come back to this shard: so it happens
   // last.
 }
 
 bool ShardDisk::Settled(Running& running, int64_t now_ns) {
   DiskOrder& order = running.share.order();
-  const bool gave_up = now_ns - running.begun_ns > Disk::kDrainNsMax;
+  const bool gave_up = now_ns - running.begun_ns > disk_->drain_ns_max();
   switch (order.kind()) {
     case DiskOrder::Kind::kSuspend: {
       if (!Quiet(false) && !gave_up) return false;
