@@ -176,6 +176,8 @@ export class UnwrapHelper {
       });
       const finish = (how: string): void => {
         timer.cancel();
+        child.stdin?.destroy();
+        child.stdout?.destroy();
         resolve({ answer: parseAnswer(output), how, timedOut });
       };
       child.stdout?.setEncoding('utf8').on('data', (part: string) => {
