@@ -30,7 +30,7 @@ const TRANSIENT_OAUTH = new Set([
 const TRANSIENT_MESSAGE = new RegExp(
   [
     'E(?:CONN|TIMEDOUT|NOTFOUND|AI_AGAIN|HOSTUNREACH|NETUNREACH|PIPE)',
-    'socket hang up|network (?:error|unreachable|request failed)|timed out|aborted',
+    'socket hang up|network[ _](?:error|unreachable|request failed)|timed out|aborted',
     'Unexpected token|Unexpected end of JSON|endpoints_resolution_error|certificate',
     'temporarily[ _]unavailable|too many requests|status code: (?:408|429|5\\d\\d)',
   ].join('|'),

@@ -16,11 +16,13 @@ const SEGMENT = /^[0-9A-Za-z-]{1,127}$/;
 
 /** Reads a key URL as the portal shows it; https only, nothing hidden in it. */
 export function parseKeyUrl(text: string): KeyUrl {
+  // Whoever pastes a URL with a password must not find it in a log.
+  const shown = text.slice(0, 300).replace(/\/\/[^/]*@/, '//[user]@');
   const fail = (problem: string): never => {
     throw new KeyholdError(
       codes.ERR_KEY_URL,
-      `cannot read key URL ${JSON.stringify(text.slice(0, 300))}: ${problem}, expected https://VAULT/keys/NAME[/VERSION]`,
-      { fields: { url: text.slice(0, 300) } },
+      `cannot read key URL ${JSON.stringify(shown)}: ${problem}, expected https://VAULT/keys/NAME[/VERSION]`,
+      { fields: { url: shown } },
     );
   };
   if (!URL.canParse(text)) return fail('not a URL');

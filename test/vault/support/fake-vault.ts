@@ -53,6 +53,9 @@ export function errorBody(code: string, innerCode?: string, message = 'said the 
   return { error: { code, message, ...inner } };
 }
 
+/** One key for all tests of a file: making one takes longer than most tests. */
+let sharedPair: { publicKey: KeyObject; privateKey: KeyObject } | undefined;
+
 /**
  * A small scripted Key Vault with its token endpoint, over HTTPS on loopback. Every script may
  * return undefined for the honest behaviour.
@@ -72,7 +75,8 @@ export class FakeVault {
   readonly #server: Server;
 
   private constructor(certificates: Certificates) {
-    const pair = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    sharedPair ??= generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const pair = sharedPair;
     this.publicKey = pair.publicKey;
     this.#privateKey = pair.privateKey;
     this.#server = createServer({ cert: certificates.cert, key: certificates.key }, (req, res) => {
@@ -145,8 +149,24 @@ export class FakeVault {
       send(res, { genuine: false, ...(reply ?? this.#token(form)) });
       return;
     }
+    if (pathname.endsWith('/openid-configuration')) {
+      send(res, { genuine: false, body: this.#discovery() });
+      return;
+    }
     this.requests.push(seen);
     send(res, this.#answer(seen));
+  }
+
+  /** What MSAL asks an authority for before it asks for a token. */
+  #discovery(): object {
+    const base = `${this.origin}/${TENANT}`;
+    return {
+      issuer: `${base}/v2.0`,
+      authorization_endpoint: `${base}/oauth2/v2.0/authorize`,
+      token_endpoint: `${base}/oauth2/v2.0/token`,
+      jwks_uri: `${base}/discovery/v2.0/keys`,
+      end_session_endpoint: `${base}/oauth2/v2.0/logout`,
+    };
   }
 
   #answer(seen: SeenRequest): Reply {

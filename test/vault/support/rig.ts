@@ -42,6 +42,17 @@ const noPipe: SecretPipe = {
   receiveSetKey: () => Promise.reject(new Error('this test has no secret pipe')),
 };
 
+let shared: Certificates | undefined;
+
+/** Made once for all tests of a file; removed when its process ends. */
+function sharedCertificates(): Certificates {
+  if (shared !== undefined) return shared;
+  const directory = mkdtempSync(join(tmpdir(), 'keyhold-vault-ca-'));
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  shared = makeCertificates(directory);
+  return shared;
+}
+
 /** A fake vault, an identity for it, and accesses that are closed with the test. */
 export class Rig {
   readonly directory: string;
@@ -62,7 +73,7 @@ export class Rig {
 
   static async start(): Promise<Rig> {
     const directory = mkdtempSync(join(tmpdir(), 'keyhold-vault-'));
-    const certificates = makeCertificates(directory);
+    const certificates = sharedCertificates();
     return new Rig(directory, certificates, await FakeVault.start(certificates));
   }
 
