@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Searches this process's memory for a client's plaintext after the key has gone. What is searched
 // for is kept masked, and the client works in one static buffer that it wipes.
+//
+// Not under ThreadSanitizer: its runtime saves the vector registers in thread state of its own, at
+// every call that it intercepts, and so keeps pieces of whatever was copied.
+#if !defined(__SANITIZE_THREAD__)
+
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -184,3 +189,5 @@ TEST_F(PlaintextResidue, OfAParkedWriteOnlyItsPayloadIsLeft) {
 
 }  // namespace
 }  // namespace keyhold::test
+
+#endif  // !defined(__SANITIZE_THREAD__)

@@ -168,6 +168,18 @@ TEST(UnixListener, IsGoneAfterItsClosing) {
   EXPECT_FALSE(std::filesystem::exists(path));
 }
 
+TEST(UnixListener, LeavesASocketFileThatAnotherServerPutInItsPlace) {
+  TestPlane first;
+  TestPlane second;
+  TempDirectory directory;
+  const std::string path = directory.File("nbd.sock");
+  const uint32_t id = first.plane().ListenUnix(path, 0600).value();
+  std::filesystem::rename(path, directory.File("aside"));
+  ASSERT_TRUE(second.plane().ListenUnix(path, 0600).ok());
+  first.plane().CloseListener(id);
+  EXPECT_TRUE(ConnectTo(path));
+}
+
 TEST(TcpListener, PicksAPortAndNamesItsPeers) {
   TestPlane plane;
   EXPECT_EQ(plane.plane().ListenTcp("example.org", 0).error().code, ErrorCode::kInvalidArgument);

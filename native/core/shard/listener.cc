@@ -84,7 +84,11 @@ uint16_t PortOf(const sockaddr_storage& address) {
 void ListeningSocket::Shut() {
   if (std::exchange(shut_, true)) return;
   if (socket) ::shutdown(socket.get(), SHUT_RDWR);
-  if (!unix_path.empty()) ::unlink(unix_path.c_str());
+  struct stat status {};
+  if (!unix_path.empty() && ::lstat(unix_path.c_str(), &status) == 0 &&
+      status.st_ino == unix_inode) {
+    ::unlink(unix_path.c_str());
+  }
 }
 
 Result<std::shared_ptr<ListeningSocket>> OpenUnixListener(const std::string& path, uint32_t mode) {
@@ -104,8 +108,10 @@ Result<std::shared_ptr<ListeningSocket>> OpenUnixListener(const std::string& pat
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return SystemError("bind " + path, errno);
   }
+  struct stat status {};
   // Nobody can connect before listen, so the file's first mode does no harm.
-  if (::chmod(path.c_str(), mode) != 0 || ::listen(socket.get(), kBacklog) != 0) {
+  if (::chmod(path.c_str(), mode) != 0 || ::lstat(path.c_str(), &status) != 0 ||
+      ::listen(socket.get(), kBacklog) != 0) {
     const int errno_value = errno;
     ::unlink(path.c_str());
     return SystemError("listen on " + path, errno_value);
@@ -113,6 +119,7 @@ Result<std::shared_ptr<ListeningSocket>> OpenUnixListener(const std::string& pat
   auto listener = std::make_shared<ListeningSocket>();
   listener->socket = std::move(socket);
   listener->unix_path = path;
+  listener->unix_inode = status.st_ino;
   return listener;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -19,6 +21,7 @@ struct ListeningSocket {
   uint32_t id = 0;
   UniqueFd socket;
   std::string unix_path;  // empty for TCP
+  ino_t unix_inode = 0;   // of the socket file that we made: another one is not ours to remove
   uint16_t port = 0;
 
   ~ListeningSocket() { Shut(); }

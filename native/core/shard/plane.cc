@@ -41,8 +41,8 @@ Status CheckKernel(const std::string& name) {
       "create the data plane with the cipher kernel \"" + name + "\": this machine runs " + known};
 }
 
-Error StoppedError(const std::string& disk_name) {
-  return Error{ErrorCode::kClosed, 0, "open disk " + disk_name + ": the data plane is stopped"};
+Error StoppedError(const std::string& operation) {
+  return Error{ErrorCode::kClosed, 0, operation + ": the data plane is stopped"};
 }
 
 }  // namespace
@@ -153,12 +153,14 @@ uint32_t Plane::running_shards() const {
 }
 
 Result<uint32_t> Plane::ListenUnix(const std::string& path, uint32_t mode) {
+  if (stopped_) return StoppedError("listen on " + path);
   Result<std::shared_ptr<ListeningSocket>> listener = OpenUnixListener(path, mode);
   if (!listener) return listener.error();
   return AddListener(listener.Take());
 }
 
 Result<Plane::TcpListener> Plane::ListenTcp(const std::string& host, uint16_t port) {
+  if (stopped_) return StoppedError("listen on tcp " + host + " port " + std::to_string(port));
   Result<std::shared_ptr<ListeningSocket>> listener = OpenTcpListener(host, port);
   if (!listener) return listener.error();
   const uint16_t bound = listener.value()->port;
@@ -269,7 +271,7 @@ std::vector<Plane::ConnectionInfo> Plane::Connections() const {
 Result<std::shared_ptr<Disk>> Plane::OpenDisk(DiskOptions options, const std::string& store_path,
                                               std::shared_ptr<const Lease> lease) {
   // Before the store is touched; AddDisk checks again under the mutex.
-  if (stopped_) return StoppedError(options.name);
+  if (stopped_) return StoppedError("open disk " + options.name);
   const DiskGeometry& geometry = options.geometry;
   constexpr uint64_t kBytesMax = INT64_MAX;  // what a file offset can say
   if (geometry.size_bytes > kBytesMax ||
@@ -297,7 +299,7 @@ Result<std::shared_ptr<Disk>> Plane::AddDisk(DiskOptions options, std::unique_pt
                      std::to_string(geometry.data_offset_bytes) + " do not fit together"};
   }
   std::lock_guard lock(mutex_);
-  if (stopped_) return StoppedError(options.name);
+  if (stopped_) return StoppedError("open disk " + options.name);
   const uint32_t id = next_disk_id_++;
   auto disk = std::make_shared<Disk>(Disk::Options{id, options.name, geometry, options_.shards,
                                                    options.lease_enforced, options.drain_ns_max},
