@@ -50,7 +50,7 @@ interface ProbeRequest {
   readonly timeoutMs: number;
 }
 
-/** Key Vault as `sets` sees it: one client per identity and key version, one token cache per identity. */
+/** Key Vault as `sets` sees it: a client per identity and key version, tokens per identity. */
 export function createVaultAccess(options: VaultAccessOptions): ClosableVaultAccess {
   return new SdkVaultAccess(options);
 }
@@ -100,9 +100,10 @@ class SdkVaultAccess implements ClosableVaultAccess {
     const durationMs = clock.bootMs() - startedBootMs;
     const verdict: Verdict = { ...result.verdict, startedBootMs, durationMs };
     const denied = verdict.kind === 'DENIED';
+    const cause = `${verdict.message} (${verdict.code ?? verdict.class})`;
     throw new KeyholdError(
       denied ? codes.ERR_KEY_UNWRAP_DENIED : codes.ERR_KEY_UNWRAP_NO_ANSWER,
-      `cannot unwrap the set key with ${request.kid}: ${verdict.message} (${verdict.code ?? verdict.class})`,
+      `cannot unwrap the set key with ${request.kid}: ${cause}`,
       { fields: { kid: request.kid, verdict } },
     );
   }

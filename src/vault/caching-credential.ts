@@ -19,7 +19,7 @@ const RENEW_WAIT_MS = 1_000;
 /** After a failure nobody asks the authority again for this long, however many keys are probed. */
 const FAILURE_HOLD_MS = 1_000;
 
-/** A token younger than this is not replaced because a vault said 401: it is not the token's age. */
+/** A token younger than this is not replaced after a 401: its age is not the cause. */
 const FRESH_TOKEN_MS = 30_000;
 
 /** Pairs of tenant and scope that one identity has tokens for; one or two in practice. */
@@ -51,7 +51,7 @@ export interface CachingCredentialOptions {
   readonly onFailure?: (error: TokenFailure) => void;
 }
 
-/** The tokens of one identity: cached, renewed early, fetched by one call at a time, and bounded. */
+/** The tokens of one identity: cached, renewed early, fetched by one call at a time. */
 export class CachingCredential implements TokenCredential {
   readonly #options: CachingCredentialOptions;
   readonly #slots = new Map<string, Slot>();

@@ -22,7 +22,7 @@ const TRANSIENT_OAUTH = new Set([
   'server_error',
   'service_unavailable',
   'network_error',
-  'endpoints_resolution_error', // discovery failed; also a deleted tenant, whose number is lost here
+  'endpoints_resolution_error', // discovery; also a deleted tenant, whose number is lost here
   'openid_config_error',
 ]);
 
@@ -40,8 +40,8 @@ const TRANSIENT_MESSAGE = new RegExp(
 const IMDS_IDENTITY_GONE = /identity not found/i;
 
 /**
- * Files that a credential reads, and config that contradicts itself. Such trouble is a mistake on this host, nothing an identity
- * provider said, and worth an alarm.
+ * Files that a credential reads, and config that contradicts itself. Such trouble is a mistake on
+ * this host, nothing that an identity provider said, and worth an alarm.
  */
 const FILE_ERRNO = /^(?:ENOENT|EACCES|EPERM|EISDIR|ENOTDIR|ELOOP|ERR_IDENTITY_|ERR_VAULT_)/;
 

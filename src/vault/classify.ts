@@ -60,7 +60,7 @@ export const RETRY_AFTER_MAX_MS = 60_000;
 
 const MESSAGE_CHARACTERS_MAX = 500;
 
-/** Inner codes that a genuine 403 may carry, and what each means (reference: the error catalogue). */
+/** Inner codes that a genuine 403 may carry, and what each means. */
 const FORBIDDEN: Readonly<Record<string, VerdictClass>> = {
   KeyDisabled: 'denied-certain',
   KeyOperationForbidden: 'denied-certain',
@@ -96,8 +96,8 @@ export function classify(description: Description): Classified {
 }
 
 /**
- * The default policy: only a denial that a vault uttered about the key, or a wrong plaintext, ends a
- * lease. A lost identity and a firewall may be accidents: they run the lease out, with an alarm.
+ * The default policy: only a denial that a vault uttered about the key, or a wrong plaintext, ends
+ * a lease. A lost identity and a firewall may be accidents: they run the lease out, with an alarm.
  */
 export function kindOf(verdictClass: VerdictClass): Verdict['kind'] {
   switch (verdictClass) {

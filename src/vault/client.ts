@@ -10,7 +10,7 @@ import { isSameKey, type KeyUrl, parseKid } from './key-url.js';
 import { LimitExceeded, withLimit } from './limit.js';
 import { createAgent, readCa, type VaultTransport } from './transport.js';
 
-/** After this many calls in a row without an answer the SDK client and its connections are replaced. */
+/** After this many calls in a row without an answer client and connections are replaced. */
 const NO_ANSWER_MAX = 3;
 
 /** RSA-OAEP-256 is the only algorithm that Keyhold writes or reads. */
@@ -170,7 +170,8 @@ export class VaultKeyClient {
     }
     if (!isSameKey(answer.kid, this.#key)) {
       value.fill(0);
-      const message = `the answer is for key ${answer.kid ?? 'without id'}, asked for ${this.#key.id}`;
+      const answered = answer.kid ?? 'without id';
+      const message = `the answer is for key ${answered}, asked for ${this.#key.id}`;
       return {
         plaintext: undefined,
         description: { ...description, unusable: 'KidMismatch', message },

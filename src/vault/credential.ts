@@ -32,7 +32,7 @@ export function resolveIdentity(
   if (credentialsDirectory === undefined || credential === undefined) {
     throw new KeyholdError(
       codes.ERR_IDENTITY_SECRET,
-      `cannot find systemd credential ${JSON.stringify(credential)}: the service was started without credentials`,
+      `cannot find systemd credential ${credential ?? ''}: the service was started without any`,
       { fields: { credential } },
     );
   }

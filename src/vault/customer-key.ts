@@ -135,7 +135,8 @@ function validateKey(key: KeyVaultKey, url: KeyUrl, allowPurgeable: boolean): Cu
   }
   const operations = key.keyOperations ?? [];
   if (!OPERATIONS.every((operation) => operations.includes(operation))) {
-    const problem = `it permits ${operations.join(', ') || 'no operation'}, expected wrapKey and unwrapKey`;
+    const permitted = operations.join(', ') || 'no operation';
+    const problem = `it permits ${permitted}, expected wrapKey and unwrapKey`;
     return fail(codes.ERR_KEY_OPERATIONS, problem, OPERATIONS, operations);
   }
   if (properties.enabled !== true) {

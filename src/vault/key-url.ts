@@ -12,6 +12,8 @@ export interface KeyUrl {
   readonly id: string;
 }
 
+const FORM = 'https://VAULT/keys/NAME[/VERSION]';
+
 const SEGMENT = /^[0-9A-Za-z-]{1,127}$/;
 
 /** Reads a key URL as the portal shows it; https only, nothing hidden in it. */
@@ -21,7 +23,7 @@ export function parseKeyUrl(text: string): KeyUrl {
   const fail = (problem: string): never => {
     throw new KeyholdError(
       codes.ERR_KEY_URL,
-      `cannot read key URL ${JSON.stringify(shown)}: ${problem}, expected https://VAULT/keys/NAME[/VERSION]`,
+      `cannot read key URL ${JSON.stringify(shown)}: ${problem}, expected ${FORM}`,
       { fields: { url: shown } },
     );
   };

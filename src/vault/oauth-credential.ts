@@ -50,8 +50,8 @@ interface Answer {
 }
 
 /**
- * OAuth 2.0 client credentials (RFC 6749 section 4.4) at an authority behind a private CA. It spares
- * the unwrap helper the loading of @azure/identity.
+ * OAuth 2.0 client credentials (RFC 6749 section 4.4) at an authority behind a private CA. It
+ * spares the unwrap helper the loading of @azure/identity.
  */
 export function createOauthCredential(options: OauthOptions): TokenCredential {
   return {
@@ -73,9 +73,10 @@ export function createOauthCredential(options: OauthOptions): TokenCredential {
 
 function checkTenant(tenantId: string, challengeTenant: string | undefined): void {
   if (challengeTenant === undefined || challengeTenant === tenantId) return;
+  const both = `${JSON.stringify(challengeTenant)}, the identity is of ${JSON.stringify(tenantId)}`;
   throw new KeyholdError(
     codes.ERR_IDENTITY_TENANT,
-    `cannot get a token: the challenge names tenant ${JSON.stringify(challengeTenant)}, the identity is of ${JSON.stringify(tenantId)}`,
+    `cannot get a token: the challenge names tenant ${both}`,
     { fields: { expected: tenantId, actual: challengeTenant } },
   );
 }
@@ -97,9 +98,8 @@ function readToken({ status, headers, text }: Answer): AccessToken {
 }
 
 function post(options: OauthOptions, form: Record<string, string>): Promise<Answer> {
-  const url = new URL(
-    `${options.authorityHost.replace(/\/+$/, '')}/${encodeURIComponent(options.tenantId)}/oauth2/v2.0/token`,
-  );
+  const authority = options.authorityHost.replace(/\/+$/, '');
+  const url = new URL(`${authority}/${encodeURIComponent(options.tenantId)}/oauth2/v2.0/token`);
   const { ca, proxy, timeoutMs } = options;
   const agent = createAgent({ ca, proxy, timeoutMs, keepAlive: false });
   const body = new URLSearchParams(form).toString();

@@ -9,7 +9,7 @@
  *   denied-identity     the identity itself is gone or its secret is bad
  *   denied-network      the vault's firewall or private link refuses us
  *   no-answer           nothing that a vault said
- *   ambiguous           401 after a fresh token, 400, challenge mismatch: as no-answer, plus an alarm
+ *   ambiguous           401 after a fresh token, 400, challenge mismatch: no-answer, plus an alarm
  *   integrity           200, but the plaintext is not the canary
  */
 export type VerdictClass =

@@ -100,7 +100,7 @@ export class UnwrapHelper {
     this.#clock = options.clock;
   }
 
-  /** Never rejects. The time limit begins when the helper starts, not while it waits for its turn. */
+  /** Never rejects. The time limit begins when the helper starts, not while it waits. */
   async unwrap(request: UnwrapRequest): Promise<HelperResult> {
     if (this.#waiting.length >= WAITING_MAX) return failed('EBUSY', 'too many unwraps wait');
     if (this.#running >= HELPERS_MAX) {

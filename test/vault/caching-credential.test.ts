@@ -247,7 +247,7 @@ void test('a fetch that fails after everybody left does not end the process', as
 
 /**
  * A process with the real SDK, a vault that answers, and a credential whose tokens live two seconds
- * and which fails from the second fetch on. Nobody calls the client any more when the token expires.
+ * and which fails from the second fetch on. Nobody calls the client when the token expires.
  */
 const HAZARD = `
 import { CryptographyClient } from '@azure/keyvault-keys';

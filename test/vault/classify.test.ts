@@ -31,7 +31,7 @@ function answer(httpStatus: number, errorCode: string, innerCodes: string[] = []
 type Row = readonly [situation: string, Description, Partial<Classified>];
 
 const NOT_PERMITTED =
-  "The user, group or application 'appid=1;oid=2;iss=3' does not have keys get permission on key vault 'X;location=Y'";
+  "The user, group or application 'appid=1;oid=2;iss=3' does not have keys get permission";
 
 /** The error catalogue of the service, row by row. */
 const CATALOGUE: readonly Row[] = [

@@ -231,7 +231,11 @@ void test('a claims challenge gets a new token although the old one is young', a
       : {
           status: 401,
           headers: {
-            'www-authenticate': `Bearer realm="", authorization="${rig.vault.origin}/x", error="insufficient_claims", claims="${claims}"`,
+            'www-authenticate': [
+              `Bearer realm="", authorization="${rig.vault.origin}/x"`,
+              'error="insufficient_claims"',
+              `claims="${claims}"`,
+            ].join(', '),
           },
         };
   t.equal((await rig.probe(access)).kind, 'PROOF');

@@ -191,7 +191,8 @@ void test('a key without the helper’s word for it is wiped', async (t) => {
 void test('a key beside a refusal is wiped, and the refusal counts', async (t) => {
   const verdict = { kind: 'DENIED', class: 'denied-certain', reason: 'key-disabled', message: 'm' };
   const answer = JSON.stringify({ ok: false, verdict });
-  const code = `require('fs').writeSync(3, Buffer.alloc(32, 1)); console.log(${JSON.stringify(answer)})`;
+  const say = `console.log(${JSON.stringify(answer)})`;
+  const code = `require('fs').writeSync(3, Buffer.alloc(32, 1)); ${say}`;
   const bench = await start(t, scripted(code));
   t.match(await bench.refusal(), { code: 'ERR_KEY_UNWRAP_DENIED' });
   t.equal(bench.pipe.received[0]?.wiped, true);
@@ -244,7 +245,8 @@ void test('the plaintext is on no stream but the pipe', async (t) => {
     `import { spawnSync } from 'node:child_process';
      import { readFileSync, writeFileSync, writeSync } from 'node:fs';
      const options = { input: readFileSync(0), stdio: ['pipe', 'pipe', 'pipe', 3] };
-     const child = spawnSync(process.execPath, [${JSON.stringify(join(program, 'helper.js'))}], options);
+     const helper = ${JSON.stringify(join(program, 'helper.js'))};
+     const child = spawnSync(process.execPath, [helper], options);
      writeFileSync(${JSON.stringify(`${tee}.out`)}, Buffer.concat([child.stdout, child.stderr]));
      writeSync(1, child.stdout);`,
   );
