@@ -55,6 +55,8 @@ std::string_view ErrorCodeName(ErrorCode code) {
       return "State";
     case ErrorCode::kClosed:
       return "Closed";
+    case ErrorCode::kStoreSize:
+      return "StoreSize";
   }
   std::abort();
 }
@@ -114,8 +116,14 @@ bool Read(Napi::Value value, std::string_view what, uint64_t* out) {
 
 bool Read(Napi::Value value, std::string_view what, std::string* out) {
   if (!value.IsString()) return Refuse(value.Env(), what, "a string");
-  *out = value.As<Napi::String>().Utf8Value();
-  return !value.Env().IsExceptionPending();
+  std::string text = value.As<Napi::String>().Utf8Value();
+  if (value.Env().IsExceptionPending()) return false;
+  // The kernel would take a path for what stands before the zero byte.
+  if (text.find('\0') != std::string::npos) {
+    return Refuse(value.Env(), what, "a string without zero bytes");
+  }
+  *out = std::move(text);
+  return true;
 }
 
 bool Read(Napi::Value value, std::string_view what, std::span<const uint8_t>* out) {

@@ -50,7 +50,7 @@ class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
   static Napi::Function Define(Napi::Env env) {
     return DefineClass(
         env, kClassName,
-        {InstanceAccessor<&DiskObject::Id>("id"), InstanceMethod<&DiskObject::Unlock>("unlock"),
+        {Accessor<&DiskObject::Id>("id"), InstanceMethod<&DiskObject::Unlock>("unlock"),
          InstanceMethod<&DiskObject::Suspend>("suspend"),
          InstanceMethod<&DiskObject::GoOffline>("goOffline"),
          InstanceMethod<&DiskObject::DisconnectClients>("disconnectClients"),
@@ -60,8 +60,10 @@ class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
  private:
   Disk& disk() const { return *core().disk; }
 
-  Napi::Value Id(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), disk().id());
+  static Napi::Value Id(const Napi::CallbackInfo& info) {
+    const auto self = CoreOf(info.This(), "this");
+    if (self == nullptr) return info.Env().Undefined();
+    return Napi::Number::New(info.Env(), self->disk->id());
   }
 
   Napi::Value Unlock(const Napi::CallbackInfo& info) {
@@ -72,14 +74,17 @@ class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
     std::span<const uint8_t> aad;
     SealedDek sealed{};
     DekDigest digest{};
+    // The view of the caller's bytes last: reading an object could run a getter, which could take
+    // them away.
     if (key == nullptr || !ReadArgument(info, 1, "sealed", &sealed_object) ||
-        !ReadArgument(info, 2, "aad", &aad) || !ReadArgument(info, 3, "digest", &digest_object) ||
+        !ReadArgument(info, 3, "digest", &digest_object) ||
         !ReadExactly(sealed_object, "nonce", &sealed.nonce) ||
         !ReadExactly(sealed_object, "ciphertext", &sealed.ciphertext) ||
         !ReadExactly(sealed_object, "tag", &sealed.tag) ||
         !ReadExactly(digest_object, "salt", &digest.salt) ||
         !ReadField(digest_object, "iterations", &digest.iterations) ||
-        !ReadExactly(digest_object, "digest", &digest.digest)) {
+        !ReadExactly(digest_object, "digest", &digest.digest) ||
+        !ReadArgument(info, 2, "aad", &aad)) {
       return env.Undefined();
     }
     const Status unlocked = Open(*key, sealed, aad, digest);

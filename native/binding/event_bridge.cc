@@ -138,6 +138,12 @@ void EventBridge::RejectAll(Napi::Env env) {
   }
 }
 
+void EventBridge::Finish() {
+  std::lock_guard lock(mutex_);
+  if (!std::exchange(open_, false)) return;
+  function_.Release();
+}
+
 void EventBridge::Shut() {
   std::lock_guard lock(mutex_);
   if (!std::exchange(open_, false)) return;

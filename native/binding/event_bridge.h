@@ -29,6 +29,8 @@ class EventBridge : public std::enable_shared_from_this<EventBridge> {
   // From any thread; ignored once the environment is gone.
   void Emit(Event event);
   void Resolve(uint64_t promise_id, Convert convert);
+  /// The plane is gone: what was sent still arrives, then the function is let go.
+  void Finish();
 
   // From the environment's own thread.
   struct Pending {

@@ -70,18 +70,20 @@ class SetKeyObject final : public Wrapped<SetKeyObject, SetKey> {
   using Wrapped::Wrapped;
 
   static Napi::Function Define(Napi::Env env) {
-    return DefineClass(env, kClassName,
-                       {InstanceAccessor<&SetKeyObject::Wiped>("wiped"),
-                        InstanceMethod<&SetKeyObject::Wrap>("wrap"),
-                        InstanceMethod<&SetKeyObject::Equals>("equals"),
-                        InstanceMethod<&SetKeyObject::BindLease>("bindLease"),
-                        InstanceMethod<&SetKeyObject::CreateDek>("createDek"),
-                        InstanceMethod<&SetKeyObject::Wipe>("wipe")});
+    return DefineClass(
+        env, kClassName,
+        {Accessor<&SetKeyObject::Wiped>("wiped"), InstanceMethod<&SetKeyObject::Wrap>("wrap"),
+         InstanceMethod<&SetKeyObject::Equals>("equals"),
+         InstanceMethod<&SetKeyObject::BindLease>("bindLease"),
+         InstanceMethod<&SetKeyObject::CreateDek>("createDek"),
+         InstanceMethod<&SetKeyObject::Wipe>("wipe")});
   }
 
  private:
-  Napi::Value Wiped(const Napi::CallbackInfo& info) {
-    return Napi::Boolean::New(info.Env(), core().wiped());
+  static Napi::Value Wiped(const Napi::CallbackInfo& info) {
+    const auto self = CoreOf(info.This(), "this");
+    if (self == nullptr) return info.Env().Undefined();
+    return Napi::Boolean::New(info.Env(), self->wiped());
   }
 
   Napi::Value Wrap(const Napi::CallbackInfo& info) {

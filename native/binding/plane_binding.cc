@@ -20,6 +20,7 @@ namespace keyhold::binding {
 namespace {
 
 constexpr double kNsPerMs = 1e6;
+constexpr uint32_t kModeMax = 0777;
 
 /// A NextStep of src/dataplane/addon.ts.
 bool ReadNextStep(Napi::Object object, NextStep* out) {
@@ -74,24 +75,26 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
   using Wrapped::Wrapped;
 
   static Napi::Function Define(Napi::Env env) {
-    return DefineClass(env, kClassName,
-                       {InstanceAccessor<&PlaneObject::Id>("id"),
-                        InstanceMethod<&PlaneObject::ListenUnix>("listenUnix"),
-                        InstanceMethod<&PlaneObject::ListenTcp>("listenTcp"),
-                        InstanceMethod<&PlaneObject::CloseListener>("closeListener"),
-                        InstanceMethod<&PlaneObject::Respond>("respond"),
-                        InstanceMethod<&PlaneObject::CloseConnection>("closeConnection"),
-                        InstanceMethod<&PlaneObject::OpenDisk>("openDisk"),
-                        InstanceMethod<&PlaneObject::Connections>("connections"),
-                        InstanceMethod<&PlaneObject::Stop>("stop"),
-                        InstanceMethod<&PlaneObject::FailShard>("failShard")});
+    return DefineClass(
+        env, kClassName,
+        {Accessor<&PlaneObject::Id>("id"), InstanceMethod<&PlaneObject::ListenUnix>("listenUnix"),
+         InstanceMethod<&PlaneObject::ListenTcp>("listenTcp"),
+         InstanceMethod<&PlaneObject::CloseListener>("closeListener"),
+         InstanceMethod<&PlaneObject::Respond>("respond"),
+         InstanceMethod<&PlaneObject::CloseConnection>("closeConnection"),
+         InstanceMethod<&PlaneObject::OpenDisk>("openDisk"),
+         InstanceMethod<&PlaneObject::Connections>("connections"),
+         InstanceMethod<&PlaneObject::Stop>("stop"),
+         InstanceMethod<&PlaneObject::FailShard>("failShard")});
   }
 
  private:
   Plane& plane() const { return *core().plane; }
 
-  Napi::Value Id(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), plane().id());
+  static Napi::Value Id(const Napi::CallbackInfo& info) {
+    const auto self = CoreOf(info.This(), "this");
+    if (self == nullptr) return info.Env().Undefined();
+    return Napi::Number::New(info.Env(), self->plane->id());
   }
 
   Napi::Value ListenUnix(const Napi::CallbackInfo& info) {
@@ -99,6 +102,11 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
     std::string path;
     uint32_t mode = 0;
     if (!ReadArgument(info, 0, "path", &path) || !ReadArgument(info, 1, "mode", &mode)) {
+      return env.Undefined();
+    }
+    if (mode > kModeMax) {
+      Throw(env, Error{ErrorCode::kInvalidArgument, 0,
+                       "listen on " + path + ": mode " + std::to_string(mode) + " is above 0777"});
       return env.Undefined();
     }
     const Result<uint32_t> listener = plane().ListenUnix(path, mode);
@@ -143,9 +151,10 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
     std::optional<std::span<const uint8_t>> send;
     Napi::Object next_object;
     NextStep next;
+    // The bytes last: reading an object could run a getter, which could take the bytes away.
     if (ReadArgument(info, 0, "connectionId", &connection_id) &&
-        ReadArgument(info, 1, "send", &send) && ReadArgument(info, 2, "next", &next_object) &&
-        ReadNextStep(next_object, &next)) {
+        ReadArgument(info, 2, "next", &next_object) && ReadNextStep(next_object, &next) &&
+        ReadArgument(info, 1, "send", &send)) {
       std::vector<uint8_t> bytes;
       if (send) bytes.assign(send->begin(), send->end());
       plane().Respond(connection_id, std::move(bytes), std::move(next));
@@ -211,13 +220,26 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
 /// What the environment's end has to do for one plane. The plane may be gone by then.
 struct Cleanup {
   std::weak_ptr<Plane> plane;
-  std::shared_ptr<EventBridge> bridge;
+  std::weak_ptr<EventBridge> bridge;
 
   static void Run(void* cleanup) {
     std::unique_ptr<Cleanup> owned(static_cast<Cleanup*>(cleanup));
-    owned->bridge->Shut();
+    if (std::shared_ptr<EventBridge> bridge = owned->bridge.lock()) bridge->Shut();
     if (std::shared_ptr<Plane> plane = owned->plane.lock()) plane->Stop();
   }
+};
+
+/// What a plane's events go to. With the plane goes the way to JavaScript.
+class Sink {
+ public:
+  explicit Sink(std::shared_ptr<EventBridge> bridge) : bridge_(std::move(bridge)) {}
+  Sink(const Sink&) = delete;
+  Sink& operator=(const Sink&) = delete;
+  ~Sink() { bridge_->Finish(); }
+  void Emit(Event event) const { bridge_->Emit(std::move(event)); }
+
+ private:
+  std::shared_ptr<EventBridge> bridge_;
 };
 
 Napi::Value CreatePlane(const Napi::CallbackInfo& info) {
@@ -233,9 +255,9 @@ Napi::Value CreatePlane(const Napi::CallbackInfo& info) {
   std::shared_ptr<EventBridge> bridge = EventBridge::Create(env, on_event);
   if (bridge == nullptr) return env.Undefined();
   Result<std::shared_ptr<Plane>> plane = Plane::Create(
-      std::move(plane_options), [bridge](Event event) { bridge->Emit(std::move(event)); });
+      std::move(plane_options),
+      [sink = std::make_shared<Sink>(bridge)](Event event) { sink->Emit(std::move(event)); });
   if (!plane) {
-    bridge->Shut();
     Throw(env, plane.error());
     return env.Undefined();
   }

@@ -33,6 +33,14 @@ class Wrapped : public Napi::ObjectWrap<Class> {
     return constructor.New({handle});
   }
 
+  /// A read-only accessor. V8 checks the receiver of a method, but not that of an accessor, which
+  /// any wrapped object could therefore be passed to: so `kGet` is static and asks CoreOf for it.
+  template <Napi::Value (*kGet)(const Napi::CallbackInfo&)>
+  static typename Napi::ObjectWrap<Class>::PropertyDescriptor Accessor(const char* name) {
+    const auto property = Napi::PropertyDescriptor::Accessor<kGet>(name);
+    return static_cast<const napi_property_descriptor&>(property);
+  }
+
   /// The core object behind `value`, or null with a TypeError that names `what` pending. No other
   /// exception may be pending yet: Node-API would make the second one fatal.
   static std::shared_ptr<Core> CoreOf(Napi::Value value, const char* what) {

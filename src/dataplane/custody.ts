@@ -97,7 +97,7 @@ export class NativeCustody implements KeyCustody, SecretPipe {
   }
 
   closeFd(fd: number): void {
-    this.#addon.closeFd(fd);
+    callNative('closing a descriptor', () => this.#addon.closeFd(fd));
   }
 
   async receiveSetKey(readFd: number, timeoutMs: number): Promise<SetKeyHandle> {

@@ -57,6 +57,11 @@ export const codes = defineErrors({
     summary: 'The DEK is not the one that the header describes.',
     hint: 'the header and its token do not belong together; restore the header from a backup',
   },
+  ERR_NBD_LISTEN: {
+    kind: 'conflict',
+    summary: 'An address to listen on for NBD clients could not be had.',
+    hint: 'check that no other server uses it, and that the directory of a socket exists',
+  },
   ERR_STORE_OPEN: {
     kind: 'unavailable',
     summary: 'A store could not be opened.',
@@ -85,6 +90,7 @@ const CODE_OF_NATIVE: Readonly<Record<string, string>> = {
   Timeout: codes.ERR_NATIVE_TIMEOUT,
   State: codes.ERR_DISK_STATE,
   Closed: codes.ERR_NATIVE_CLOSED,
+  StoreSize: codes.ERR_STORE_SIZE,
 };
 
 /**

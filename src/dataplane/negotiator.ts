@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Clock, Timer } from '../base/clock.js';
+import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import { type Action, createNegotiation, type Negotiation } from '../nbd/negotiation.js';
 import type { ExportDirectory } from '../nbd/exports.js';
@@ -65,18 +66,29 @@ export class Negotiator {
       this.#transport.closeConnection(connectionId);
     });
     this.#connections.set(connectionId, { machine, deadline });
-    this.#obey(connectionId, machine.start());
+    this.#step(connectionId, () => machine.start());
   }
 
   received(connectionId: number, data: Uint8Array): void {
     const negotiating = this.#connections.get(connectionId);
     if (negotiating === undefined) return;
-    this.#obey(connectionId, negotiating.machine.receive(data));
+    this.#step(connectionId, () => negotiating.machine.receive(data));
   }
 
   closed(connectionId: number): void {
     this.#connections.get(connectionId)?.deadline.cancel();
     this.#connections.delete(connectionId);
+  }
+
+  /** A client whose bytes find a fault in our own code loses its connection, not the daemon. */
+  #step(connectionId: number, take: () => Action[]): void {
+    try {
+      this.#obey(connectionId, take());
+    } catch (error) {
+      this.#logger.error({ connectionId, cause: messageOf(error) }, 'negotiation failed');
+      this.closed(connectionId);
+      this.#transport.respond(connectionId, null, { kind: 'close' });
+    }
   }
 
   /** Turns the actions of one step into the one answer that the shard waits for. */

@@ -10,9 +10,33 @@ import { Negotiator } from './negotiator.js';
 import { DataPlaneDisk } from './plane-disk.js';
 import { ShardPool, type ShardStatus } from './shard-pool.js';
 
+/** What a failure to open a store or to listen is called, whatever native code found. */
+const STORE_OPEN_CODES = {
+  InvalidArgument: codes.ERR_STORE_OPEN,
+  System: codes.ERR_STORE_OPEN,
+  State: codes.ERR_STORE_OPEN,
+};
+const LISTEN_CODES = {
+  InvalidArgument: codes.ERR_NBD_LISTEN,
+  System: codes.ERR_NBD_LISTEN,
+  State: codes.ERR_NBD_LISTEN,
+};
+
 interface OpenDisk {
   readonly disk: DataPlaneDisk;
   readonly onEvent: (event: PlaneDiskEvent) => void;
+}
+
+interface EventTarget {
+  dispatch: (event: NativeEvent) => void;
+}
+
+/**
+ * Native code holds its listener, and all that this reaches, for as long as the native plane lives.
+ * A listener that reached the facade itself would keep both alive for ever.
+ */
+function listenerOf(target: EventTarget): (event: NativeEvent) => void {
+  return (event) => target.dispatch(event);
 }
 
 export interface DataPlaneOptions {
@@ -34,14 +58,16 @@ export class DataPlane implements DiskPlane {
   readonly #pool: ShardPool;
   readonly #negotiator: Negotiator;
   readonly #logger: Logger;
+  readonly #events: EventTarget = { dispatch: (event) => this.#dispatch(event) };
   readonly #disks = new Map<number, OpenDisk>();
   readonly #diskIdByName = new Map<string, number>();
 
   constructor(options: DataPlaneOptions) {
     this.#logger = options.logger;
     this.#native = callNative('creating the data plane', () =>
-      options.addon.createPlane({ shards: options.shards, xts: options.xts }, (event) =>
-        this.#dispatch(event),
+      options.addon.createPlane(
+        { shards: options.shards, xts: options.xts },
+        listenerOf(this.#events),
       ),
     );
     this.#negotiator = new Negotiator({
@@ -63,13 +89,15 @@ export class DataPlane implements DiskPlane {
   }
 
   listenUnix(path: string, mode: number): void {
-    callNative(`listening on ${path}`, () => this.#native.listenUnix(path, mode));
+    callNative(`listening on ${path}`, () => this.#native.listenUnix(path, mode), LISTEN_CODES);
   }
 
   /** Returns the port that was bound. */
   listenTcp(host: string, port: number): number {
-    return callNative(`listening on ${host}:${String(port)}`, () =>
-      this.#native.listenTcp(host, port),
+    return callNative(
+      `listening on ${host}:${String(port)}`,
+      () => this.#native.listenTcp(host, port),
+      LISTEN_CODES,
     ).port;
   }
 
@@ -92,7 +120,7 @@ export class DataPlane implements DiskPlane {
           },
           nativeLease(spec.lease),
         ),
-      { InvalidArgument: codes.ERR_STORE_SIZE, System: codes.ERR_STORE_OPEN },
+      STORE_OPEN_CODES,
     );
     const disk = this.#wrap(native, spec.name);
     this.#disks.set(native.id, { disk, onEvent });
@@ -127,6 +155,7 @@ export class DataPlane implements DiskPlane {
     this.#pool.expectStop();
     this.#native.stop();
     await this.#pool.stop();
+    this.#events.dispatch = () => undefined;
   }
 
   /**

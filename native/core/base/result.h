@@ -20,6 +20,7 @@ enum class ErrorCode {
   kTimeout,          // a deadline passed
   kState,            // the object is not in a state that allows the call
   kClosed,           // the object was closed
+  kStoreSize,        // a store is smaller than its disk
 };
 
 /// An error as a value. `message` is lower case, names the operation and both sides of the failed

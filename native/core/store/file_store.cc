@@ -55,7 +55,7 @@ Result<std::unique_ptr<FileStore>> FileStore::Open(const std::string& path, bool
   Result<uint64_t> size = SizeOf(fd.get(), path);
   if (!size) return size.error();
   if (size.value() < size_bytes_min) {
-    return Error{ErrorCode::kInvalidArgument, 0,
+    return Error{ErrorCode::kStoreSize, 0,
                  "open store " + path + ": it has " + std::to_string(size.value()) +
                      " bytes, the disk needs " + std::to_string(size_bytes_min)};
   }

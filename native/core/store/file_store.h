@@ -13,9 +13,9 @@ namespace keyhold {
 class FileStore final : public Store {
  public:
   /// Opens `path` and locks it (open file description lock; shared when `read_only`), so that one
-  /// store is never written by two servers. kInvalidArgument when it is smaller than
-  /// `size_bytes_min` (the message has both sizes) or neither a file nor a block device; kState
-  /// when somebody else holds it.
+  /// store is never written by two servers. kStoreSize when it is smaller than `size_bytes_min`
+  /// (the message has both sizes); kInvalidArgument when it is neither a file nor a block device;
+  /// kState when somebody else holds it.
   static Result<std::unique_ptr<FileStore>> Open(const std::string& path, bool read_only,
                                                  uint64_t size_bytes_min);
 
