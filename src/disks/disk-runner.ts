@@ -111,11 +111,11 @@ export class DiskRunner {
   }
 
   /**
-   * Removes the store, then the record. Refused unless offline. Afterwards the runner is closed.
+   * Removes the store if told so, then the record. Refused unless offline. Afterwards the runner is
+   * closed.
    */
-  async remove(options: { deleteStore: boolean }): Promise<{ storeRemoved: boolean }> {
-    const { name, store } = this.#record;
-    const storeRemoved = store.managed || options.deleteStore;
+  async remove(options: { deleteStore: boolean }): Promise<void> {
+    const { name } = this.#record;
     await this.#queue.run(async () => {
       this.#assertOpen('deleting');
       const { state } = this.state;
@@ -128,11 +128,10 @@ export class DiskRunner {
       }
       this.#stopTimers();
       await this.#hands.disconnect();
-      if (storeRemoved) await this.#removeStore();
+      if (options.deleteStore) await this.#removeStore();
       await this.#options.records.remove(name);
       this.#close();
     });
-    return { storeRemoved };
   }
 
   async #removeStore(): Promise<void> {

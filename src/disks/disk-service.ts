@@ -184,15 +184,15 @@ export class DiskService {
   }
 
   /**
-   * Refused unless the disk is offline. A store in the state directory goes with the disk, one that
-   * the operator named only with `deleteStore`.
+   * Refused unless the disk is offline. The store stays, wherever it lies, unless `deleteStore`:
+   * whoever deletes a disk by mistake still has its data, and the key that the header names.
    */
   async delete(name: string, options: { deleteStore: boolean }): Promise<void> {
     const runner = this.#get(name);
     await this.#exclusively(name, undefined, async () => {
-      const { storeRemoved } = await runner.remove(options);
+      await runner.remove(options);
       this.#runners.delete(name);
-      this.events.emit('deleted', { disk: runner.ref, storeRemoved });
+      this.events.emit('deleted', { disk: runner.ref, storeRemoved: options.deleteStore });
     });
   }
 

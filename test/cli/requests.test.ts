@@ -133,7 +133,7 @@ void test('disk delete keeps the store unless it is told not to', async (t) => {
   await run(fake, 'disk', 'delete', 'fresh');
   await run(fake, 'disk', 'delete', 'fresh', '--delete-store');
   t.strictSame(
-    fake.seen.map(({ path }) => path),
+    fake.seen.filter(({ method }) => method === 'DELETE').map(({ path }) => path),
     ['/v1/disks/fresh?deleteStore=false', '/v1/disks/fresh?deleteStore=true'],
   );
 });

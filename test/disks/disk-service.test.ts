@@ -79,12 +79,22 @@ void test('an online disk is not deleted', async (t) => {
   t.equal(world.state(), 'online');
 });
 
-void test('delete takes the record, and the store of the state directory', async (t) => {
+void test('delete keeps the store in the state directory, and nothing takes its place', async (t) => {
+  const world = await withSet(t);
+  await create(world, {});
+  await world.during(world.disks.delete('d', { deleteStore: false }));
+  t.match(world.events('deleted').at(-1), { disk: { name: 'd' }, storeRemoved: false });
+  t.ok((await stat(storeOf(world))).isFile());
+  await t.rejects(create(world, {}), { code: 'ERR_STORE_EXISTS' });
+  t.ok((await stat(storeOf(world))).size > 0);
+});
+
+void test('delete takes the record, and the store if told so', async (t) => {
   const world = await withSet(t);
   await create(world, {});
   await world.during(world.disks.attach('d'));
   await world.during(world.disks.detach('d'));
-  await world.during(world.disks.delete('d', { deleteStore: false }));
+  await world.during(world.disks.delete('d', { deleteStore: true }));
   await assertNothing(t, world);
   t.match(world.events('deleted').at(-1), { disk: { name: 'd' }, storeRemoved: true });
   t.throws(() => world.disks.view('d'), { code: 'ERR_DISK_NOT_FOUND' });
@@ -110,7 +120,7 @@ void test('a disk without access to its key, or without its store, can be delete
   await world.during(world.sets.check('s'));
   await world.rest();
   await rm(storeOf(world));
-  await world.during(world.disks.delete('d', { deleteStore: false }));
+  await world.during(world.disks.delete('d', { deleteStore: true }));
   await assertNothing(t, world);
 });
 
@@ -131,7 +141,7 @@ void test('a deleted name can be used again', async (t) => {
   const world = await withSet(t);
   await create(world, {});
   const before = world.disks.view('d').uuid;
-  await world.during(world.disks.delete('d', { deleteStore: false }));
+  await world.during(world.disks.delete('d', { deleteStore: true }));
   await create(world, {});
   t.not(world.disks.view('d').uuid, before);
 });

@@ -72,10 +72,20 @@ export function addDiskCommands(program: Command, context: CliContext): void {
     .addOption(new Option('--delete-store', 'delete the store too: the data is gone'))
     .action(async (name: string, options: { deleteStore?: true }, command: Command) => {
       const deleteStore = options.deleteStore === true;
-      await (await connect(context, command)).deleteDisk(name, { deleteStore });
+      const client = await connect(context, command);
+      const store = deleteStore ? undefined : (await client.showDisk(name)).store;
+      await client.deleteDisk(name, { deleteStore });
+      const fate = store === undefined ? 'with its store' : `its store stays: ${store}`;
       if (isJson(command)) printJson(context, {});
-      else print(context, `disk ${plain(name)} deleted${deleteStore ? ' with its store' : ''}\n`);
+      else print(context, `disk ${plain(name)} deleted, ${plain(fate)}\n`);
     });
+}
+
+/** Sizes are multiples of a sector; which sector size, the daemon checks. */
+function parseDiskSize(text: string): number {
+  const sizeBytes = parseSizeBytes(text);
+  if (sizeBytes === 0) throw new Error('expected more than 0 bytes, got 0');
+  return sizeBytes;
 }
 
 function addCreate(disk: Command, context: CliContext): void {
@@ -87,13 +97,13 @@ function addCreate(disk: Command, context: CliContext): void {
     )
     .addOption(
       new Option('--size <size>', 'size, such as 512M, 10G or 1T (powers of 1024)')
-        .argParser(parsedBy(parseSizeBytes))
+        .argParser(parsedBy(parseDiskSize))
         .makeOptionMandatory(),
     )
     .addOption(
       new Option(
         '--store <path>',
-        'file or block device (else a file in the state directory)',
+        'file that holds the ciphertext (else one in the state directory)',
       ).argParser(notEmpty),
     )
     .addOption(
