@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,6 +6,7 @@ import { type AdminServer, startAdminServer } from '../admin/server.js';
 import { type AuditLog, openAudit } from '../audit/audit-log.js';
 import { type Clock, createSystemClock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
+import { makeDirectory } from '../base/make-directory.js';
 import { createSystemRandom } from '../base/random.js';
 import { readVersion } from '../base/version.js';
 import type { FilledConfig } from '../config/config.js';
@@ -198,7 +198,7 @@ async function serve(options: {
   const { config, logger, version, audit, metrics, trail, core, stops } = options;
   const { plane, sets, disks, alarms, clock, addon } = core;
   for (const socket of [config.nbd.socket, config.admin.socket]) {
-    await mkdir(dirname(socket), { recursive: true, mode: 0o755 });
+    await makeDirectory(dirname(socket), { mode: 0o755 });
   }
   const nbd = listenNbd(plane, config);
   let metricsServer: MetricsServer | undefined;

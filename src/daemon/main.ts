@@ -15,6 +15,8 @@ export async function runDaemon(options: { configPath: string }): Promise<number
   const config = await loadConfig(options.configPath);
   const logger = createLogger({ level: process.env['KEYHOLD_LOG_LEVEL'] ?? 'info' });
   const stopSignal = nextSignal();
+  // From the signal on, not from the end of the start: a start that hangs is ended by it too.
+  void stopSignal.then(() => limitStop(logger));
   // A promise that somebody else's code forgot is no reason to take disks down.
   process.on('unhandledRejection', (reason) => {
     logger.error({ cause: messageOf(reason) }, 'unhandled rejection');
@@ -29,7 +31,7 @@ export async function runDaemon(options: { configPath: string }): Promise<number
   process.on('exit', endShards);
   const signal = await stopSignal;
   logger.info({ signal }, 'stopping');
-  await stopInTime(daemon, logger);
+  await daemon.stop();
   process.off('exit', endShards);
   return 0;
 }
@@ -48,12 +50,10 @@ function nextSignal(): Promise<NodeJS.Signals> {
   });
 }
 
-async function stopInTime(daemon: Daemon, logger: Logger): Promise<void> {
+function limitStop(logger: Logger): void {
   const timer = setTimeout(() => {
     logger.error({ limitMs: STOP_MS_MAX }, 'stopping took too long');
     process.exit(1);
   }, STOP_MS_MAX);
   timer.unref();
-  await daemon.stop();
-  clearTimeout(timer);
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
-import { mkdir, realpath } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
+import { makeDirectory } from '../base/make-directory.js';
 import { codes } from './errors.js';
 
 /**
@@ -22,7 +23,7 @@ export interface StateLock {
 export async function openStateDirectory(path: string): Promise<StateLock> {
   try {
     for (const part of ['', 'sets', 'disks', 'stores', 'audit']) {
-      await mkdir(`${path}/${part}`, { recursive: true, mode: DIRECTORY_MODE });
+      await makeDirectory(part === '' ? path : `${path}/${part}`, { mode: DIRECTORY_MODE });
     }
   } catch (error) {
     throw new KeyholdError(

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { isIP, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import { createSilentLogger, type Logger } from '../base/logger.js';
+import { makeDirectory } from '../base/make-directory.js';
 import { loadClientSecret } from './authority.js';
 import { loadCertificates } from './certificates.js';
 import { applySettings, type ControlServices } from './control-api.js';
@@ -85,7 +85,7 @@ export async function startDevVault(options: DevVaultOptions): Promise<DevVault>
 
 async function makeStateDirectory(stateDir: string): Promise<void> {
   try {
-    await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    await makeDirectory(stateDir, { mode: 0o700 });
   } catch (error) {
     throw new KeyholdError(
       codes.ERR_DEVVAULT_STATE,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { chmod, mkdir, stat } from 'node:fs/promises';
+import { chmod, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { codeOf, KeyholdError, messageOf } from '../../base/errors.js';
+import { makeDirectory } from '../../base/make-directory.js';
 import { codes } from '../errors.js';
 
 /** sizeof(sun_path) is 108, and the path ends with a zero byte (unix(7)). */
@@ -54,7 +55,7 @@ export function devPaths(stateDirectory: string): DevPaths {
 /** Makes the directory, for its owner only: it holds a vault's private keys. */
 export async function createStateDirectory(paths: DevPaths): Promise<void> {
   try {
-    await mkdir(paths.directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(paths.directory, { mode: 0o700 });
     const { uid, mode } = await stat(paths.directory);
     if (uid !== process.getuid?.()) {
       throw new KeyholdError(
@@ -65,8 +66,8 @@ export async function createStateDirectory(paths: DevPaths): Promise<void> {
       );
     }
     if ((mode & 0o077) !== 0) await chmod(paths.directory, 0o700);
-    await mkdir(paths.vaultState, { recursive: true, mode: 0o700 });
-    await mkdir(paths.daemonState, { recursive: true, mode: 0o700 });
+    await makeDirectory(paths.vaultState, { mode: 0o700 });
+    await makeDirectory(paths.daemonState, { mode: 0o700 });
   } catch (error) {
     if (error instanceof KeyholdError) throw error;
     throw new KeyholdError(
