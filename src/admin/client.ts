@@ -245,9 +245,12 @@ function connectionError(link: Link, error: unknown, signal?: AbortSignal): Keyh
       { fields, cause: error },
     );
   }
+  // Node's own messages name the errno already; its parser's do not.
+  const text = messageOf(error);
+  const why = text.includes(errno) ? text : `${errno}: ${text}`;
   return new KeyholdError(
     codes.ERR_ADMIN_UNREACHABLE,
-    `cannot reach the daemon on admin socket ${socket}: ${errno}: ${messageOf(error)}`,
+    `cannot reach the daemon on admin socket ${socket}: ${why}`,
     { fields, cause: error },
   );
 }

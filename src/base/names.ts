@@ -21,7 +21,7 @@ export function validateName(name: string, what: string): void {
   if (NAME_PATTERN.test(name)) return;
   throw new KeyholdError(
     codes.ERR_NAME,
-    `cannot name a ${what} ${quoteName(name)} (${name.length} characters): expected a letter or ` +
+    `cannot name ${/^[aeiou]/.test(what) ? 'an' : 'a'} ${what} ${quoteName(name)} (${name.length} characters): expected a letter or ` +
       `digit, then up to 63 letters, digits, ".", "_" or "-"`,
     { fields: { name: name.slice(0, SHOWN_CHARACTERS_MAX) } },
   );

@@ -2,6 +2,7 @@
 import { readdir } from 'node:fs/promises';
 import { CommanderError } from 'commander';
 import { codeOf, hintFor, KeyholdError, messageOf } from '../base/errors.js';
+import { NAME_PATTERN } from '../base/names.js';
 import { codes } from './errors.js';
 import { EXIT_CODES, exitCodeOf, type ExitCode } from './exit-codes.js';
 import type { CliIo } from './io.js';
@@ -51,7 +52,8 @@ async function describe(thrown: unknown): Promise<Failure> {
   await loadErrorTables().catch(() => undefined);
   if (thrown instanceof KeyholdError) {
     const { code, kind, message, fields } = thrown;
-    return { code, kind, message, fields, hint: hintFor(code), exitCode: exitCodeOf(kind) };
+    const hint = fillHint(hintFor(code), fields);
+    return { code, kind, message, fields, hint, exitCode: exitCodeOf(kind) };
   }
   return {
     code: codeOf(thrown) ?? 'ERR_INTERNAL',
@@ -63,6 +65,17 @@ async function describe(thrown: unknown): Promise<Failure> {
   };
 }
 
+/** Tables say DISK and SET; where the error knows which, the hint can be pasted as it stands. */
+function fillHint(
+  hint: string | undefined,
+  fields: Readonly<Record<string, unknown>>,
+): string | undefined {
+  return hint?.replace(/\b(?:DISK|SET)\b/g, (placeholder) => {
+    const name = fields[placeholder.toLowerCase()];
+    return typeof name === 'string' && NAME_PATTERN.test(name) ? name : placeholder;
+  });
+}
+
 /** commander's messages are `error: …`, with a suggestion in brackets on a line of its own. */
 function describeUsage(error: CommanderError): Failure {
   const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n');
@@ -72,6 +85,11 @@ function describeUsage(error: CommanderError): Failure {
     kind: 'usage',
     message: first
       .replace(/\.$/, '')
+      .replace(
+        /^command-argument value '(.*)' is invalid for argument '(.*)'\. /s,
+        "argument '$2' cannot be '$1': ",
+      )
+      .replace("': Allowed", "': allowed")
       .replace('is invalid. Allowed', 'is invalid: allowed')
       .replace('is invalid. ', 'is invalid: '),
     hint: suggestion === undefined ? hintFor(codes.ERR_CLI_USAGE) : `did you mean ${suggestion}?`,

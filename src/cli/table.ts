@@ -9,6 +9,8 @@ export interface Column<Row> {
   readonly paint?: (row: Row) => Paint | undefined;
   /** May be cut down to this width, with an ellipsis, when the terminal is too narrow. */
   readonly widthMin?: number;
+  /** Cuts the beginning instead of the end: paths and URLs differ at their end. */
+  readonly cut?: 'start';
 }
 
 const GAP = '  ';
@@ -70,7 +72,7 @@ function layOut<Row>(
 ): string {
   const parts = columns.map((column, index) => {
     const width = widths[index] ?? 0;
-    const text = cut(line[index] ?? '', width);
+    const text = cut(line[index] ?? '', width, column.cut ?? 'end');
     const padding = ' '.repeat(width - lengthOf(text));
     const shown = decorate(text, column);
     return column.align === 'right' ? padding + shown : shown + padding;
@@ -78,9 +80,12 @@ function layOut<Row>(
   return parts.join(GAP).trimEnd();
 }
 
-function cut(text: string, width: number): string {
+function cut(text: string, width: number, side: 'start' | 'end'): string {
   const characters = Array.from(text);
-  return characters.length <= width ? text : `${characters.slice(0, width - 1).join('')}…`;
+  if (characters.length <= width) return text;
+  return side === 'end'
+    ? `${characters.slice(0, width - 1).join('')}…`
+    : `…${characters.slice(characters.length - width + 1).join('')}`;
 }
 
 function lengthOf(text: string): number {

@@ -15,6 +15,6 @@ export const codes = defineErrors({
   ERR_CONFIG_INVALID: {
     kind: 'usage',
     summary: 'The config file has an unknown field or a value outside its range.',
-    hint: 'the message names every field and what was expected; README.md lists them all',
+    hint: 'the message names every field and what was expected; docs/ARCHITECTURE.md lists them all',
   },
 });

@@ -50,7 +50,7 @@ export const codes = defineErrors({
   ERR_DEVVAULT_KEY_NOT_FOUND: {
     kind: 'not-found',
     summary: 'The embedded vault has no such key or key version.',
-    hint: 'keyhold vault keys lists them; a deleted key can be recovered',
+    hint: 'keyhold vault list shows them; a deleted key can be recovered',
   },
   ERR_DEVVAULT_KEY_CONFLICT: {
     kind: 'conflict',

@@ -76,7 +76,7 @@ void test('a socket that does not exist is unreachable, with path and errno', as
     code: 'ERR_ADMIN_UNREACHABLE',
     fields: { socket: socketPath, errno: 'ENOENT' },
   });
-  t.match(String(error), `on admin socket ${socketPath}: ENOENT`);
+  t.match(String(error), `on admin socket ${socketPath}: connect ENOENT`);
 });
 
 void test('a daemon that is gone is unreachable', async (t) => {

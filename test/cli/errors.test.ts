@@ -81,6 +81,57 @@ void test('a socket path that is a plain file is unreachable, not a crash', asyn
   t.match(stderr, /ECONNREFUSED/);
 });
 
+void test('an errno is said once', async (t) => {
+  const { stderr } = await cli(['status', '--socket', '/none/x']);
+  t.equal(stderr.match(/ENOENT/g)?.length, 1);
+});
+
+void test('a hint names the disk of the error, so that it can be pasted', async (t) => {
+  const fake = await FakeAdmin.start();
+  t.teardown(() => fake.stop());
+  fake.fail('POST /v1/disks/db01/restart', {
+    kind: 'conflict',
+    code: 'ERR_DISK_NOT_ATTACHED',
+    message: 'restarting disk db01: detached',
+    fields: { disk: 'db01' },
+  });
+  const { stderr } = await cli(['disk', 'restart', 'db01', '--socket', fake.socketPath]);
+  t.match(stderr, /^hint: keyhold disk attach db01$/m);
+});
+
+void test('a hint takes no name that could be anything else in a shell', async (t) => {
+  const fake = await FakeAdmin.start();
+  t.teardown(() => fake.stop());
+  fake.fail('POST /v1/disks/db01/restart', {
+    kind: 'conflict',
+    code: 'ERR_DISK_NOT_ATTACHED',
+    message: 'restarting failed',
+    fields: { disk: 'x; reboot' },
+  });
+  const { stderr } = await cli(['disk', 'restart', 'db01', '--socket', fake.socketPath]);
+  t.match(stderr, /^hint: keyhold disk attach DISK$/m);
+});
+
+void test('a bad name gets its hint', async (t) => {
+  const fake = await FakeAdmin.start();
+  t.teardown(() => fake.stop());
+  fake.fail('GET /v1/disks', { kind: 'invalid', code: 'ERR_NAME', message: 'cannot name' });
+  const { stderr } = await cli(['disk', 'list', '--socket', fake.socketPath]);
+  t.match(stderr, /^hint: use a letter or digit/m);
+});
+
+void test('a size of nothing is refused in terms of the command line', async (t) => {
+  const { status, stderr } = await cli(['disk', 'create', 'x', '--set', 's', '--size', '0']);
+  t.equal(status, EXIT_CODES.usage);
+  t.match(stderr, "'--size <size>' argument '0' is invalid: expected more than 0 bytes, got 0");
+});
+
+void test('a wrong choice of an argument names the argument and the choices', async (t) => {
+  const { status, stderr } = await cli(['vault', 'trouble', 'bogus']);
+  t.equal(status, EXIT_CODES.usage);
+  t.match(stderr, /error: argument 'kind' cannot be 'bogus': allowed choices are none, latency/);
+});
+
 void test('an unreachable vault exits with 6 and says how to start one', async (t) => {
   const { status, stderr } = await cli(['vault', 'list', '--vault-socket', '/none/x']);
   t.equal(status, EXIT_CODES.unavailable);

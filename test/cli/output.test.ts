@@ -51,6 +51,14 @@ void test('a cut cell ends with an ellipsis', (t) => {
   t.end();
 });
 
+void test('a path is cut at its beginning, since its end tells what it is', (t) => {
+  const columns = [
+    { ...COLUMNS[0], title: 'A', value: (row: Row) => row.a, cut: 'start' as const },
+  ];
+  t.equal(formatTable(sink(6), columns, [{ a: '/a/b/demo', b: '' }]), 'A\n…/demo\n');
+  t.end();
+});
+
 void test('a column that may not shrink stays whole on the narrowest terminal', (t) => {
   const table = formatTable(sink(4), COLUMNS, [{ a: 'abcdefgh', b: '1234567890' }]);
   t.match(table, 'abcd…  1234567890');

@@ -9,6 +9,7 @@ import {
   notEmpty,
   print,
   printJson,
+  printNext,
   wholeNumber,
 } from '../context.js';
 import { plain } from '../text.js';
@@ -71,6 +72,7 @@ function addKeyCreate(vault: Command, context: CliContext): void {
         ...(disabled === undefined ? {} : { enabled: false }),
       });
       reportKey(context, command, info);
+      if (!isJson(command)) printNext(context, `keyhold set create NAME --key ${plain(info.id)}`);
     });
 }
 

@@ -36,9 +36,37 @@ export function formatDiskList(io: CliIo, disks: readonly DiskView[]): string {
     { title: 'SIZE', value: (disk) => formatSize(disk.sizeBytes), align: 'right' },
     { title: 'SET', value: (disk) => disk.set, widthMin: 8 },
     { title: 'CLIENTS', value: (disk) => String(disk.clients), align: 'right' },
-    { title: 'STORE', value: (disk) => disk.store, widthMin: 12 },
+    { title: 'STORE', value: (disk) => disk.store, widthMin: 12, cut: 'start' },
   ];
   return formatTable(io.stdout, columns, disks);
+}
+
+/** What an operator does about an offline disk; nothing where it heals by itself. */
+function nextStep(disk: DiskView): string | undefined {
+  if (disk.state !== 'offline' || disk.reason === null) return undefined;
+  const attach = `keyhold disk attach ${plain(disk.name)}`;
+  switch (disk.reason) {
+    case 'never-attached':
+    case 'detached':
+      return attach;
+    case 'store-error':
+    case 'integrity':
+      return `find out why, then ${attach}`;
+    case 'fenced':
+    case 'erased':
+      return undefined;
+    case 'key-disabled':
+    case 'key-deleted':
+    case 'key-expired':
+    case 'access-denied':
+    case 'identity-denied':
+    case 'lease-expired':
+      // A lease stands, and the disk is offline all the same: its set holds disks for an operator.
+      if (disk.leaseSecondsLeft !== null && disk.leaseSecondsLeft > 0) return attach;
+      return `restore the access; to probe at once: keyhold set check ${plain(disk.set)}`;
+    default:
+      return assertNever(disk.reason, 'reason');
+  }
 }
 
 export function formatDisk(io: CliIo, disk: DiskView): string {
@@ -60,6 +88,7 @@ export function formatDisk(io: CliIo, disk: DiskView): string {
     ['wanted', disk.attached ? 'attached' : 'detached'],
     ['clients', String(disk.clients)],
     ['uuid', plain(disk.uuid)],
+    ['next', nextStep(disk)],
   ]);
   return `disk ${plain(disk.name)}\n${fields}`;
 }

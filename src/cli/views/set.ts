@@ -37,7 +37,12 @@ export function formatSetList(io: CliIo, sets: readonly SetView[]): string {
     { title: 'ON REVOKE', value: (set) => set.mode },
     { title: 'DISKS', value: (set) => String(set.disks.length), align: 'right' },
     { title: 'IDENTITY', value: (set) => set.identity, widthMin: 8 },
-    { title: 'KEY', value: (set) => set.keys.map((key) => key.id).join(' '), widthMin: 20 },
+    {
+      title: 'KEY',
+      value: (set) => set.keys.map((key) => key.id).join(' '),
+      widthMin: 20,
+      cut: 'start',
+    },
   ];
   return formatTable(io.stdout, columns, sets);
 }

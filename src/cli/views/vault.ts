@@ -26,7 +26,7 @@ export function formatKeyList(io: CliIo, keys: readonly KeyInfo[]): string {
     },
     { title: 'KIND', value: (key) => kindOf(key.versions.at(-1)) },
     { title: 'VERSIONS', value: (key) => String(key.versions.length), align: 'right' },
-    { title: 'URL', value: (key) => key.id, widthMin: 20 },
+    { title: 'URL', value: (key) => key.id, widthMin: 20, cut: 'start' },
   ];
   return formatTable(io.stdout, columns, keys);
 }
@@ -67,7 +67,7 @@ export function formatVaultStatus(status: VaultStatus): string {
     ['tenant', status.tenantId],
     ['client', status.clientId],
     ['application', status.application],
-    ['permissions', own === undefined || own.length === 0 ? 'none' : own.join(', ')],
+    ['permissions', permissionsOf(own)],
     ['recovery level', status.recoveryLevel],
     ['firewall', status.firewall],
     ['keys', String(status.keys)],
@@ -78,6 +78,21 @@ export function formatVaultStatus(status: VaultStatus): string {
         .join(', ') || 'none',
     ],
   ]);
+}
+
+/** The rights that Keyhold needs, by name; the others matter only to the vault's own commands. */
+const NEEDED = ['get', 'wrapKey', 'unwrapKey'];
+
+function permissionsOf(own: readonly string[] | undefined): string {
+  if (own === undefined || own.length === 0) return 'none';
+  const held = NEEDED.filter((permission) => own.includes(permission));
+  const missing = NEEDED.filter((permission) => !own.includes(permission));
+  const others = own.length - held.length;
+  return [
+    ...held,
+    ...(others === 0 ? [] : [`and ${others} more`]),
+    ...(missing.length === 0 ? [] : [`(not ${missing.join(', ')})`]),
+  ].join(' ');
 }
 
 export function formatLog(io: CliIo, entries: readonly RequestLogEntry[]): string {
@@ -91,7 +106,7 @@ export function formatLog(io: CliIo, entries: readonly RequestLogEntry[]): strin
     { title: 'MS', value: (entry) => String(Math.round(entry.durationMs)), align: 'right' },
     { title: 'REQUEST ID', value: (entry) => entry.requestId },
     { title: 'TROUBLE', value: (entry) => entry.trouble ?? '' },
-    { title: 'PATH', value: (entry) => entry.path, widthMin: 10 },
+    { title: 'PATH', value: (entry) => entry.path, widthMin: 10, cut: 'start' },
   ];
   return formatTable(io.stdout, columns, entries);
 }

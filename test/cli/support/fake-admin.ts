@@ -232,7 +232,15 @@ export class FakeAdmin {
     this.#answers.set(route, { status: 200, body });
   }
 
-  fail(route: string, error: { kind: ErrorKind; code: string; message: string }): void {
+  fail(
+    route: string,
+    error: {
+      kind: ErrorKind;
+      code: string;
+      message: string;
+      fields?: Record<string, unknown>;
+    },
+  ): void {
     const body = { error };
     errorBodySchema.parse(body);
     this.#answers.set(route, { status: 500, body });
