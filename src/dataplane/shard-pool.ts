@@ -53,6 +53,8 @@ export class ShardPool {
       idleTimeout: Number.POSITIVE_INFINITY,
       atomics: 'disabled',
       recordTiming: false,
+      // A shard's worker makes one native call: it needs no loader or flag that the process was given.
+      execArgv: [],
     });
     for (let index = 0; index < options.shards; index += 1) this.#start(index);
   }
