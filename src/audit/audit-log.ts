@@ -138,9 +138,21 @@ export class AuditLog {
     });
   }
 
-  /** Checks the whole chain, up to the last acknowledged record. */
-  verify(): Promise<AuditReport> {
-    return verifyAudit(this.path, { lengthBytes: this.#lengthBytes });
+  /**
+   * Checks the whole chain, up to the last acknowledged record, and that it ends there: the writer
+   * knows what it wrote, so a file cut short, put in the log's place or written anew does not pass.
+   */
+  async verify(): Promise<AuditReport> {
+    const [lengthBytes, seq, hash] = [this.#lengthBytes, this.#seq, this.#hash];
+    const report = await verifyAudit(this.path, { lengthBytes });
+    if (!report.ok || report.lastHash === hash) return report;
+    const { records, lastHash } = report;
+    const firstBad = {
+      line: Math.min(records + 1, seq),
+      expected: `record ${seq} with hash ${hash} at the end`,
+      actual: `record ${records} with hash ${lastHash}`,
+    };
+    return { ...report, ok: false, firstBad };
   }
 
   /** Writes what waits, then closes the file. Idempotent. */

@@ -27,8 +27,9 @@ const READ_BYTES = 256 * 1024;
  *
  * It finds every changed byte and every line that was removed, inserted or moved. It cannot find
  * that whole records were cut off at the end, nor that somebody who may write the file rewrote it
- * from some record on: both are chains in good order. Only an anchor outside the host shows them,
- * which is what `lastHash` and `records` are for.
+ * from some record on: both are chains in good order. The daemon that wrote the log finds them as
+ * long as it runs (AuditLog.verify); later only an anchor outside the host does, which is what
+ * `lastHash` and `records` are for.
  *
  * `lengthBytes` limits the check to what was acknowledged when the log is being written meanwhile.
  */

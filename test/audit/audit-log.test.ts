@@ -195,6 +195,40 @@ void test('a record with a reserved field is refused and leaves no gap', async (
   await log.close();
 });
 
+void test('records cut off at the end are missed by the log that wrote them', async (t) => {
+  const path = await temporaryPath(t);
+  const log = await openAudit(path, { clock });
+  const one = await log.append('disk-online');
+  const two = await log.append('disk-offline');
+  const [first = ''] = (await readFile(path, 'utf8')).split('\n');
+  await writeFile(path, `${first}\n`);
+  t.same(await log.verify(), {
+    records: 1,
+    ok: false,
+    lastHash: one.hash,
+    firstBad: {
+      line: 2,
+      expected: `record 2 with hash ${two.hash} at the end`,
+      actual: `record 1 with hash ${one.hash}`,
+    },
+  });
+  await log.close();
+});
+
+void test('a sound chain in place of the log is not the log', async (t) => {
+  const [path, otherPath] = [await temporaryPath(t), await temporaryPath(t)];
+  const log = await openAudit(path, { clock });
+  await log.append('disk-offline', { disk: 'd1' });
+  const other = await openAudit(otherPath, { clock });
+  await other.append('disk-offline', { disk: 'd2' });
+  await other.close();
+  await rm(path);
+  await writeFile(path, await readFile(otherPath));
+  t.ok((await verifyAudit(path)).ok);
+  t.match(await log.verify(), { records: 1, ok: false, firstBad: { line: 1 } });
+  await log.close();
+});
+
 void test('a closed log writes what waits and refuses more', async (t) => {
   const path = await temporaryPath(t);
   const log = await openAudit(path, { clock });
