@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { chmod, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { codeOf, KeyholdError, messageOf } from '../../base/errors.js';
+import { KeyholdError, messageOf } from '../../base/errors.js';
 import { makeDirectory } from '../../base/make-directory.js';
 import { codes } from '../errors.js';
 
@@ -72,7 +72,7 @@ export async function createStateDirectory(paths: DevPaths): Promise<void> {
     if (error instanceof KeyholdError) throw error;
     throw new KeyholdError(
       codes.ERR_CLI_STATE_DIRECTORY,
-      `cannot make state directory ${paths.directory}: ${codeOf(error) ?? ''} ${messageOf(error)}`,
+      `cannot make state directory ${paths.directory}: ${messageOf(error)}`,
       { fields: { path: paths.directory }, cause: error },
     );
   }

@@ -63,7 +63,7 @@ function nextStep(disk: DiskView): string | undefined {
     case 'lease-expired':
       // A lease stands, and the disk is offline all the same: its set holds disks for an operator.
       if (disk.leaseSecondsLeft !== null && disk.leaseSecondsLeft > 0) return attach;
-      return `restore the access; to probe at once: keyhold set check ${plain(disk.set)}`;
+      return `heals once the vault grants access; to probe now: keyhold set check ${plain(disk.set)}`;
     default:
       return assertNever(disk.reason, 'reason');
   }
