@@ -134,6 +134,27 @@ TEST(Suspended, AClientThatDoesNotReadIsClosedAfterTheGrace) {
   EXPECT_EQ(good.Read(0, 512).size(), 512U);
 }
 
+TEST(Suspended, RepliesThatHadNotBegunToLeaveAreTakenBack) {
+  TestPlane plane;
+  DiskSetup setup;
+  setup.size_bytes = 8U << 20;
+  std::shared_ptr<Disk> disk = plane.AddDisk(setup);
+  Client client = plane.Connect(disk, true);
+  const Bytes bytes = Pattern(4096, 1);
+  client.Write(0, bytes);
+  client.SendRequest(wire::kRead, 0, 0, 4U << 20);  // more than the socket takes: its reply begins
+  for (int i = 0; i < 10; ++i) client.SendRequest(wire::kRead, 0, 0, 4096);
+  EXPECT_TRUE(Eventually([&] { return InFlight(*disk) == 11; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  std::promise<SuspendReceipt> done;
+  ASSERT_TRUE(disk->Suspend([&](SuspendReceipt receipt) { done.set_value(receipt); }).ok());
+  EXPECT_EQ(client.Receive()->data.size(), 4U << 20) << "what had begun is finished";
+  EXPECT_EQ(done.get_future().get().parked_requests, 10U);
+  EXPECT_TRUE(client.Silent(100));
+  ASSERT_TRUE(Unlock(*disk).ok());
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(client.Receive()->data, bytes);
+}
+
 TEST(Suspended, ALockedDiskCannotBeSuspended) {
   TestPlane plane;
   DiskSetup setup;
