@@ -220,7 +220,7 @@ export class DiskService {
       );
     }
     throw new KeyholdError(codes.ERR_DISK_NOT_FOUND, `no disk ${quoteName(name)}`, {
-      fields: { disk: quoteName(name) },
+      fields: { disk: name },
     });
   }
 

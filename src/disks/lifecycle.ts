@@ -179,7 +179,13 @@ function attach(control: DiskControl, context: LifecycleContext): Transition {
   const effects: Effect[] = control.attached ? [] : [RECORD_FIRST];
   return {
     control: { ...control, attached: true },
-    effects: [...effects, { kind: 'open', attachedBefore: control.attached }],
+    // Within the linger the store is still open. Whoever attaches may have moved, cut or restored it
+    // since, so it is opened, and its size checked, anew.
+    effects: [
+      ...effects,
+      { kind: 'disconnect' },
+      { kind: 'open', attachedBefore: control.attached },
+    ],
   };
 }
 
@@ -215,7 +221,8 @@ function detach(control: DiskControl, context: LifecycleContext): Transition {
       RECORD_FIRST,
       ...STOP_TIMERS,
       { kind: 'go-offline', facts },
-      { kind: 'start-timer', timer: 'linger' },
+      // With nobody to linger for, the store is free at once: it can be unmounted or moved.
+      context.clients === 0 ? { kind: 'disconnect' } : { kind: 'start-timer', timer: 'linger' },
     ],
   };
 }
@@ -229,7 +236,9 @@ function restart(control: DiskControl, context: LifecycleContext): Transition {
   }
   if (phase.kind === 'offline') {
     const again = attach(control, context);
-    return { control: again.control, effects: [{ kind: 'disconnect' }, ...again.effects] };
+    const closes = again.effects.some(({ kind }) => kind === 'disconnect');
+    const effects: Effect[] = closes ? [] : [{ kind: 'disconnect' }];
+    return { control: again.control, effects: [...effects, ...again.effects] };
   }
   const granted = access.kind === 'granted';
   const facts = granted ? plainFacts('detached', context.nowMs, 'restarting') : access.facts;

@@ -93,7 +93,7 @@ export class SetService {
       );
     }
     throw new KeyholdError(codes.ERR_SET_NOT_FOUND, `no encryption set ${quoteName(name)}`, {
-      fields: { set: quoteName(name) },
+      fields: { set: name },
     });
   }
 

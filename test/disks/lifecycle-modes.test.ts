@@ -193,7 +193,7 @@ const restartMode: Row[] = [
     'detach of a revoked disk shows the denial',
     revoked,
     detach,
-    { access: DENIED },
+    { access: DENIED, clients: 1 },
     'offline(key-disabled)',
     ['record!', 'stop suspend', 'stop grace', 'go-offline(key-disabled)', 'start linger'],
   ],

@@ -108,6 +108,17 @@ void test('what is refused', async (t) => {
     t.match(attach.stderr, /25165824/);
   });
 
+  await t.test('a store that was cut short right after the detach', async (t) => {
+    await stack.ok('disk', 'create', 'hasty', '--set', 'good-set', '--size', '8M', '--attach');
+    await stack.ok('disk', 'detach', 'hasty');
+    const file = await open((await stack.disk('hasty')).store, 'r+');
+    await file.truncate(20 * 1024 * 1024);
+    await file.close();
+    const attach = await stack.cli('disk', 'attach', 'hasty');
+    t.not(attach.status, 0);
+    t.match(attach.stderr, /ERR_STORE_SIZE/);
+  });
+
   await t.test('a store that is no Keyhold disk', async (t) => {
     await stack.ok('disk', 'create', 'foreign', '--set', 'good-set', '--size', '8M');
     const file = await open((await stack.disk('foreign')).store, 'r+');
