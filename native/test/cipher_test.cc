@@ -2,7 +2,6 @@
 #include "core/xts/cipher.h"
 
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <cstring>
@@ -11,46 +10,15 @@
 
 #include "test/random_bytes.h"
 #include "test/xts_ieee_vectors.h"
+#include "test/xts_oracle.h"
 
 namespace keyhold::xts {
 namespace {
 
+using testing::FromHex;
+using testing::MakeCipher;
+using testing::OpensslEncrypt;
 using testing::Random;
-
-std::vector<uint8_t> FromHex(std::string_view hex) {
-  std::vector<uint8_t> bytes;
-  for (size_t i = 0; i + 1 < hex.size(); i += 2) {
-    bytes.push_back(static_cast<uint8_t>(std::stoi(std::string(hex.substr(i, 2)), nullptr, 16)));
-  }
-  return bytes;
-}
-
-std::unique_ptr<Cipher> Make(std::string_view kernel, const std::vector<uint8_t>& dek,
-                             uint32_t sector_size_bytes) {
-  auto cipher = CreateCipher(kernel, dek, sector_size_bytes);
-  EXPECT_TRUE(cipher.ok()) << cipher.error().message;
-  return cipher.Take();
-}
-
-/// The oracle, independent of our code: OpenSSL, one context per sector, tweak = plain64.
-std::vector<uint8_t> OpensslEncrypt(const std::vector<uint8_t>& dek,
-                                    const std::vector<uint8_t>& plain, uint64_t first_unit,
-                                    size_t sector_size_bytes) {
-  std::vector<uint8_t> out(plain.size());
-  for (size_t at = 0; at < plain.size(); at += sector_size_bytes) {
-    const uint64_t unit = first_unit + at / 512;
-    uint8_t tweak[16] = {};
-    std::memcpy(tweak, &unit, sizeof unit);  // the tests run on little-endian machines
-    EVP_CIPHER_CTX* context = EVP_CIPHER_CTX_new();
-    int written = 0;
-    EXPECT_EQ(EVP_EncryptInit_ex(context, EVP_aes_256_xts(), nullptr, dek.data(), tweak), 1);
-    EXPECT_EQ(EVP_EncryptUpdate(context, out.data() + at, &written, plain.data() + at,
-                                static_cast<int>(sector_size_bytes)),
-              1);
-    EVP_CIPHER_CTX_free(context);
-  }
-  return out;
-}
 
 class EveryKernel : public ::testing::TestWithParam<std::string_view> {};
 
@@ -60,7 +28,7 @@ INSTANTIATE_TEST_SUITE_P(Xts, EveryKernel, ::testing::ValuesIn(AvailableKernels(
 TEST_P(EveryKernel, MatchesTheVectorsOfIeee1619BothWays) {
   std::vector<uint8_t> plain(512);
   for (size_t i = 0; i < plain.size(); ++i) plain[i] = static_cast<uint8_t>(i);
-  const auto cipher = Make(GetParam(), FromHex(kIeeeKeyHex), 512);
+  const auto cipher = MakeCipher(GetParam(), FromHex(kIeeeKeyHex), 512);
   for (const IeeeVector& vector : kIeeeVectors) {
     std::vector<uint8_t> bytes(512);
     cipher->EncryptRun(plain.data(), bytes.data(), 512, vector.data_unit);
@@ -82,7 +50,7 @@ TEST_P(EveryKernel, EqualsOpensslOnRandomRunsAtEveryAlignment) {
     const std::vector<uint8_t> dek = random.Bytes(kDekBytes);
     const std::vector<uint8_t> plain = random.Bytes(length);
     const std::vector<uint8_t> expected = OpensslEncrypt(dek, plain, first_unit, sector);
-    const auto cipher = Make(GetParam(), dek, sector);
+    const auto cipher = MakeCipher(GetParam(), dek, sector);
 
     const size_t in_shift = random.Below(64);
     const size_t out_shift = random.Below(64);
@@ -105,7 +73,7 @@ TEST_P(EveryKernel, EqualsOpensslOnRandomRunsAtEveryAlignment) {
 TEST_P(EveryKernel, ARunEqualsItsSectorsOneByOne) {
   Random random;
   SCOPED_TRACE(random.Trace());
-  const auto cipher = Make(GetParam(), random.Bytes(kDekBytes), 4096);
+  const auto cipher = MakeCipher(GetParam(), random.Bytes(kDekBytes), 4096);
   const std::vector<uint8_t> plain = random.Bytes(4096 * 9);
   std::vector<uint8_t> run(plain.size());
   std::vector<uint8_t> single(plain.size());
@@ -118,7 +86,7 @@ TEST_P(EveryKernel, ARunEqualsItsSectorsOneByOne) {
 
 TEST_P(EveryKernel, AnEmptyRunTouchesNothing) {
   Random random;
-  const auto cipher = Make(GetParam(), random.Bytes(kDekBytes), 512);
+  const auto cipher = MakeCipher(GetParam(), random.Bytes(kDekBytes), 512);
   uint8_t byte = 0x5a;
   cipher->EncryptRun(&byte, &byte, 0, 0);
   cipher->DecryptRun(&byte, &byte, 0, 0);
@@ -127,7 +95,7 @@ TEST_P(EveryKernel, AnEmptyRunTouchesNothing) {
 
 TEST_P(EveryKernel, NamesItself) {
   Random random;
-  EXPECT_EQ(Make(GetParam(), random.Bytes(kDekBytes), 512)->kernel(), GetParam());
+  EXPECT_EQ(MakeCipher(GetParam(), random.Bytes(kDekBytes), 512)->kernel(), GetParam());
 }
 
 TEST_P(EveryKernel, RefusesEqualHalves) {
@@ -161,7 +129,7 @@ INSTANTIATE_TEST_SUITE_P(Xts, EveryKernelDeathTest, ::testing::ValuesIn(Availabl
 
 TEST_P(EveryKernelDeathTest, APartOfASectorIsAProgrammersError) {
   Random random;
-  const auto cipher = Make(GetParam(), random.Bytes(kDekBytes), 4096);
+  const auto cipher = MakeCipher(GetParam(), random.Bytes(kDekBytes), 4096);
   std::vector<uint8_t> bytes(4096);
   EXPECT_DEATH(cipher->EncryptRun(bytes.data(), bytes.data(), 512, 0), "");
 }
@@ -173,7 +141,7 @@ TEST_P(EveryKernel, HolesReadAsZerosBetweenData) {
     const uint32_t sector = random.Below(2) == 0 ? 512 : 4096;
     const size_t count = 1 + random.Below(12);
     const std::vector<uint8_t> dek = random.Bytes(kDekBytes);
-    const auto cipher = Make(GetParam(), dek, sector);
+    const auto cipher = MakeCipher(GetParam(), dek, sector);
     std::vector<uint8_t> expected = random.Bytes(count * sector);
     std::vector<uint8_t> stored = OpensslEncrypt(dek, expected, 80, sector);
     for (size_t i = 0; i < count; ++i) {
@@ -192,7 +160,7 @@ TEST_P(EveryKernel, HolesReadAsZerosBetweenData) {
 TEST_P(EveryKernel, ASectorWithOneByteSetIsNoHole) {
   Random random;
   const std::vector<uint8_t> dek = random.Bytes(kDekBytes);
-  const auto cipher = Make(GetParam(), dek, 512);
+  const auto cipher = MakeCipher(GetParam(), dek, 512);
   for (const size_t position : {0U, 1U, 255U, 511U}) {
     std::vector<uint8_t> stored(512);
     stored[position] = 1;
@@ -204,7 +172,7 @@ TEST_P(EveryKernel, ASectorWithOneByteSetIsNoHole) {
 
 TEST(Cipher, AutoTakesTheFirstAvailableKernel) {
   Random random;
-  EXPECT_EQ(Make("auto", random.Bytes(kDekBytes), 512)->kernel(), AvailableKernels().front());
+  EXPECT_EQ(MakeCipher("auto", random.Bytes(kDekBytes), 512)->kernel(), AvailableKernels().front());
 }
 
 TEST(Cipher, EvpIsAlwaysAvailableAndLast) { EXPECT_EQ(AvailableKernels().back(), "evp"); }

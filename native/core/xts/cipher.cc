@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/xts/cipher.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
 #include "core/secret/secret_buffer.h"
 #include "core/xts/aesni_cipher.h"
 #include "core/xts/evp_cipher.h"
+#include "core/xts/vaes_cipher.h"
 
 namespace keyhold::xts {
 namespace {
@@ -21,6 +23,8 @@ struct Kernel {
 
 // Best first.
 constexpr Kernel kKernels[] = {
+    {"vaes512", HasVaes512, CreateVaes512Cipher},
+    {"vaes256", HasVaes256, CreateVaes256Cipher},
     {"aesni", HasAesni, CreateAesniCipher},
     {"evp", [] { return true; }, CreateEvpCipher},
 };
@@ -64,9 +68,14 @@ Result<std::unique_ptr<Cipher>> CreateCipher(std::string_view kernel, std::span<
 }
 
 bool AllZero(const uint8_t* data, size_t length_bytes) {
+  if (length_bytes == 0) return true;
+  // Ciphertext nearly always ends it at the first word.
+  uint64_t first = 0;
+  std::memcpy(&first, data, std::min(sizeof first, length_bytes));
+  if (first != 0) return false;
   // Comparing the bytes with themselves, one further on, leaves the loop to the C library's widest
-  // memcmp; ciphertext nearly always ends it at the first byte.
-  return length_bytes == 0 || (data[0] == 0 && std::memcmp(data, data + 1, length_bytes - 1) == 0);
+  // memcmp.
+  return std::memcmp(data, data + 1, length_bytes - 1) == 0;
 }
 
 void DecryptRunWithHoles(const Cipher& cipher, const uint8_t* in, uint8_t* out, size_t length_bytes,

@@ -33,7 +33,7 @@ class Cipher {
   /// Zeroes every byte of key material, round keys included. Idempotent.
   virtual void Wipe() = 0;
 
-  /// The kernel's name: "evp" or "aesni" (later "vaes256", "vaes512").
+  /// The kernel's name: "vaes512", "vaes256", "aesni" or "evp".
   virtual std::string_view kernel() const = 0;
 };
 
