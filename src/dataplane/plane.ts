@@ -101,8 +101,8 @@ export class DataPlane implements DiskPlane {
     ).port;
   }
 
-  // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous: other
-  // stores open slowly
+  // The port is asynchronous because other stores open slowly.
+  // eslint-disable-next-line @typescript-eslint/require-await -- see above
   async openDisk(spec: DiskSpec, onEvent: (event: PlaneDiskEvent) => void): Promise<PlaneDisk> {
     const native = callNative(
       `opening store ${spec.storePath} of disk ${spec.name}`,

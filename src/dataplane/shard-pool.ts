@@ -53,7 +53,7 @@ export class ShardPool {
       idleTimeout: Number.POSITIVE_INFINITY,
       atomics: 'disabled',
       recordTiming: false,
-      // A shard's worker makes one native call: it needs no loader or flag that the process was given.
+      // A shard's worker makes one native call: no loader or flag of the process is needed there.
       execArgv: [],
     });
     for (let index = 0; index < options.shards; index += 1) this.#start(index);

@@ -19,7 +19,8 @@ void test('no method of a class runs on an object of another class', async (t) =
       for (const [name, { value }] of Object.entries(
         Object.getOwnPropertyDescriptors(prototypeOf(object)))) {
         if (typeof value !== 'function' || name === 'constructor') continue;
-        for (const [other, receiver] of Object.entries({ ...objects, plain: {}, none: undefined })) {
+        const receivers = { ...objects, plain: {}, none: undefined };
+        for (const [other, receiver] of Object.entries(receivers)) {
           if (other === own) continue;
           try { value.call(receiver, 1, 2, 3); ran.push(own + '.' + name + ' on ' + other); }
           catch (error) { if (!(error instanceof TypeError)) ran.push(String(error)); }

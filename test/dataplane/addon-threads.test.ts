@@ -25,7 +25,7 @@ void test('main thread and workers use the addon at once', async (t) => {
   t.equal(output, '[ 0, 0 ]');
 });
 
-void test('the main thread goes on after a worker with native objects was terminated', async (t) => {
+void test('the main thread outlives a terminated worker with native objects', async (t) => {
   const output = await outputOf(`
     const worker = new Worker('const a = ' + ${LOAD} + '; const keep = [a.generateSetKey(),' +
       'a.createLease(), a.createPlane({ shards: 1, xts: "auto" }, () => {})];' +
@@ -132,7 +132,8 @@ void test('a plane without shards does not keep the process alive', async (t) =>
 
 void test('a promise that is pending at the end of the process does not abort it', async (t) => {
   const { status } = await inChild(`
-    const disk = createPlane().openDisk(diskOptions(createStore(scratch(), 's')), addon.createLease());
+    const store = createStore(scratch(), 's');
+    const disk = createPlane().openDisk(diskOptions(store), addon.createLease());
     await disk.goOffline();`);
   t.equal(status, 0);
 });

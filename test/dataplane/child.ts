@@ -20,7 +20,8 @@ const PRELUDE = `
   const path = require('node:path');
   const { Worker } = require('node:worker_threads');
   const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-  const createPlane = (onEvent = () => {}) => addon.createPlane({ shards: 2, xts: 'auto' }, onEvent);
+  const createPlane = (onEvent = () => {}) =>
+    addon.createPlane({ shards: 2, xts: 'auto' }, onEvent);
   const scratch = () => {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'keyhold-addon-'));
     process.on('exit', () => fs.rmSync(dir, { recursive: true, force: true }));
@@ -35,7 +36,8 @@ const PRELUDE = `
   const diskOptions = (storePath, more) => ({ name: 'd', sizeBytes: 1048576, sectorSizeBytes: 512,
     storePath, dataOffsetBytes: 0, readOnly: false, holes: true, leaseEnforced: true, ...more });
   const thrownBy = (call) => {
-    try { call(); return 'nothing thrown'; } catch (error) { return error.name + ': ' + error.message; }
+    try { call(); } catch (error) { return error.name + ': ' + error.message; }
+    return 'nothing thrown';
   };
   /** Runs every shard on a worker thread of its own. */
   const runShards = (plane) => [0, 1].map((index) => new Worker(

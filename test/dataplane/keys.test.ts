@@ -14,7 +14,7 @@ const EXPONENT = Buffer.from([1, 0, 1]);
 const AAD = randomBytes(60);
 
 for (const modulusLength of [2048, 3072, 4096]) {
-  void test(`a set key wrapped for ${modulusLength} bits is what node:crypto unwraps`, async (t) => {
+  void test(`node:crypto unwraps a set key wrapped for ${modulusLength} bits`, async (t) => {
     const bytes = randomBytes(32);
     const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength });
     const wrapped = custody.wrapSetKey(await knownSetKey(bytes), numbersOf(publicKey));

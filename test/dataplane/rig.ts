@@ -12,7 +12,6 @@ import type { NetConnectOpts } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../../src/base/clock.js';
-import type { Logger } from '../../src/base/logger.js';
 import type { DataPlaneDisk } from '../../src/dataplane/plane-disk.js';
 import type { DiskSpec, PlaneDiskEvent } from '../../src/disks/ports.js';
 import type { ExportDirectory, ExportInfo } from '../../src/nbd/exports.js';
@@ -20,8 +19,9 @@ import type { DekDigest, LeaseHandle, SealedDek } from '../../src/sets/ports.js'
 import type { SetKeyHandle } from '../../src/vault/types.js';
 import { NbdClient } from '../support/nbd-client.js';
 import { eventually } from '../support/process.js';
+import { collectingLogger, type LogLine } from './lines.js';
 
-/** Piscina's workers need built files, so the facade is taken from dist, under the source's types. */
+/** Piscina's workers need built files: the facade is taken from dist, under the source's types. */
 const built = (path: string): string => new URL(`../../dist/${path}`, import.meta.url).href;
 const { DataPlane } = (await import(
   built('dataplane/plane.js')
@@ -88,26 +88,6 @@ export function numbersOf(key: KeyObject): { modulus: Buffer; exponent: Buffer }
   return { modulus: Buffer.from(n, 'base64url'), exponent: Buffer.from(e, 'base64url') };
 }
 
-export interface LogLine {
-  readonly level: string;
-  readonly fields: Readonly<Record<string, unknown>>;
-  readonly message: string;
-}
-
-export function collectingLogger(lines: LogLine[]): Logger {
-  const at = (level: string) => (fields: object, message: string) => {
-    lines.push({ level, fields: fields as Record<string, unknown>, message });
-  };
-  const logger: Logger = {
-    debug: at('debug'),
-    info: at('info'),
-    warn: at('warn'),
-    error: at('error'),
-    child: () => logger,
-  };
-  return logger;
-}
-
 export interface Served {
   readonly disk: DataPlaneDisk;
   readonly spec: DiskSpec;
@@ -118,7 +98,7 @@ export interface Served {
   readonly dekBytes: Buffer;
   readonly dek: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest };
   /** Opens the DEK with the set key: serves from here on. */
-  unlock(): void;
+  readonly unlock: () => void;
 }
 
 export interface ServeOptions {

@@ -21,7 +21,7 @@ function encrypt(dek: Uint8Array, plaintext: Buffer, sectorSizeBytes: number): B
 
 for (const kernel of addon.xtsKernels()) {
   for (const sectorSizeBytes of [512, 4096] as const) {
-    void test(`${kernel}: ${sectorSizeBytes}-byte sectors lie as node:crypto encrypts`, async (t) => {
+    void test(`${kernel}: ${sectorSizeBytes}-byte sectors equal node:crypto's`, async (t) => {
       const rig = await Rig.start(t, { shards: 1, xts: kernel });
       const dataOffsetBytes = 8192;
       const served = await rig.serve('d', { sectorSizeBytes, dataOffsetBytes });
