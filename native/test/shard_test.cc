@@ -76,6 +76,23 @@ TEST(ShardDeath, OfAllShardsIsHealedByRunningOneAgain) {
   EXPECT_EQ(client.Read(0, 512).size(), 512U);
 }
 
+TEST(ShardDeath, AtTheMomentOfAConnectLeavesNoClientHanging) {
+  TestPlane plane;
+  std::shared_ptr<Disk> disk = plane.AddDisk();
+  const std::string path = plane.Listen(disk, false, {});
+  for (int round = 0; round < 100; ++round) {
+    std::thread death([&] { plane.plane().FailShardForTest(0); });
+    Client client(ConnectTo(path), false);
+    death.join();
+    ASSERT_TRUE(Eventually([&] { return plane.plane().running_shards() == 0; }));
+    plane.RunShardAgain(0);
+    client.SendRequest(wire::kRead, 0, 0, 512);
+    // Served, or ended: Receive waits 20 s and then fails the test.
+    (void)client.Receive();
+    ASSERT_TRUE(Eventually([&] { return plane.plane().running_shards() == 1; }));
+  }
+}
+
 TEST(ShardDeath, WithRequestsInFlightGivesUpTheirLocks) {
   std::atomic<bool> hold{false};
   std::atomic<int> held{0};

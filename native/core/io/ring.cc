@@ -202,8 +202,11 @@ bool Ring::CancelAll(int64_t timeout_ns) {
     }
     while (io_uring_peek_cqe(&ring_, &entry) == 0) {
       RingOp* op = static_cast<RingOp*>(io_uring_cqe_get_data(entry));
+      const int32_t reaped = entry->res;
       io_uring_cqe_seen(&ring_, entry);
-      if (op != nullptr) Finish(*op);
+      if (op == nullptr) continue;
+      Finish(*op);
+      op->OnRingReaped(reaped);
     }
   }
   return pending_count_ == 0;

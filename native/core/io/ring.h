@@ -29,6 +29,9 @@ class RingOp {
   /// `result` is what the system call would have returned, or -errno. Called from Ring::Dispatch
   /// alone.
   virtual void OnRingDone(int32_t result) = 0;
+  /// The same from Ring::CancelAll, when the loop has ended: may only dispose of what `result`
+  /// gives.
+  virtual void OnRingReaped(int32_t result) { (void)result; }
 
  private:
   friend class Ring;
@@ -92,8 +95,8 @@ class Ring {
   /// Calls OnRingDone of every completed operation.
   void Dispatch();
 
-  /// Cancels everything and reaps it without calling OnRingDone. False when operations were still
-  /// pending after `timeout_ns`: their memory must then never be freed.
+  /// Cancels everything and reaps it, calling OnRingReaped instead of OnRingDone. False when
+  /// operations were still pending after `timeout_ns`: their memory must then never be freed.
   bool CancelAll(int64_t timeout_ns);
 
   size_t pending_count() const { return pending_count_; }

@@ -167,10 +167,7 @@ std::string DescribePeer(int socket) {
 }
 
 Acceptor::Acceptor(Shard& shard, Plane& plane, std::shared_ptr<ListeningSocket> listener)
-    : shard_(shard),
-      plane_(plane),
-      listener_(std::move(listener)),
-      accept_op_(this, &Acceptor::OnAccepted) {}
+    : shard_(shard), plane_(plane), listener_(std::move(listener)) {}
 
 void Acceptor::Begin() { shard_.ring().Accept(accept_op_, listener_->socket.get()); }
 
@@ -183,14 +180,21 @@ void Acceptor::Tick() {
   if (std::exchange(waiting_, false) && !stopped_) Begin();
 }
 
+/// Gives an accepted connection to the plane, which closes it if nobody can take it: also when this
+/// shard ends just now, or the client would wait for an answer for ever.
+void Acceptor::Hand(int32_t result) {
+  if (result < 0) return;
+  UniqueFd socket(result);
+  const int on = 1;
+  if (listener_->unix_path.empty()) {
+    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  }
+  if (!stopped_) plane_.Welcome(std::move(socket), *listener_);
+}
+
 void Acceptor::OnAccepted(int32_t result) {
   if (result >= 0) {
-    UniqueFd socket(result);
-    const int on = 1;
-    if (listener_->unix_path.empty()) {
-      ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    }
-    if (!stopped_) plane_.Welcome(std::move(socket), *listener_);
+    Hand(result);
   } else if (result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM) {
     waiting_ = true;  // at once it would only fail again, and keep the shard busy
     return;

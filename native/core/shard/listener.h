@@ -54,14 +54,25 @@ class Acceptor {
   bool finished() const { return stopped_ && !accept_op_.pending(); }
 
  private:
+  class AcceptOp final : public RingOp {
+   public:
+    explicit AcceptOp(Acceptor& acceptor) : acceptor_(acceptor) {}
+
+   private:
+    void OnRingDone(int32_t result) override { acceptor_.OnAccepted(result); }
+    void OnRingReaped(int32_t result) override { acceptor_.Hand(result); }
+    Acceptor& acceptor_;
+  };
+
   void OnAccepted(int32_t result);
+  void Hand(int32_t result);
 
   Shard& shard_;
   Plane& plane_;
   std::shared_ptr<ListeningSocket> listener_;
   bool stopped_ = false;
   bool waiting_ = false;  // for the next tick
-  MemberOp<Acceptor> accept_op_;
+  AcceptOp accept_op_{*this};
 };
 
 }  // namespace keyhold

@@ -86,14 +86,15 @@ Status Shard::Loop() {
 }
 
 void Shard::TearDown() {
+  // First, so that nobody hands us a connection any more. Grants that are dropped with it are taken
+  // back by DropForGood.
+  mailbox_.Close();
   const char* cause = stop_ ? "the server stopped" : "the connection's shard died";
   for (auto& [id, connection] : connections_) connection->Close(cause);
   ring_->CancelAll(kReapNsMax);
   for (auto& [id, connection] : connections_) {
     if (auto* session = dynamic_cast<Session*>(connection.get())) session->DropForGood();
   }
-  // No grant for one of our requests can come after DropForGood; this forgets those that had come.
-  mailbox_.Close();
   for (auto& [id, disk] : disks_) disk->DropOrders();
   for (std::unique_ptr<FlushTask>& flush : flushes_) flush->GiveUp("the shard that flushed ended");
   messages_.clear();
