@@ -200,12 +200,12 @@ export class Rig {
 
   /** A client in transmission with disk `name`; the plane knows of it already. */
   async client(where: NetConnectOpts, name: string): Promise<NbdClient> {
-    const before = this.plane.disk(name)?.clients().length ?? 0;
+    const ids = (): number[] => (this.plane.disk(name)?.clients() ?? []).map(({ id }) => id);
+    const before = new Set(ids());
     const client = await NbdClient.handshake(where);
     await client.go(name);
-    await eventually('the plane lists the client', () => {
-      return (this.plane.disk(name)?.clients().length ?? 0) > before;
-    });
+    // Not by their number: a client before this one may only now be seen to have gone.
+    await eventually('the plane lists the client', () => ids().some((id) => !before.has(id)));
     return client;
   }
 
