@@ -213,7 +213,7 @@ export class AuditLog {
       this.#remains = false;
     }
     try {
-      for (let done = 0; done < data.length; ) {
+      for (let done = 0; done < data.length;) {
         const position = this.#lengthBytes + done;
         const { bytesWritten } = await this.#file.write(data, done, data.length - done, position);
         if (bytesWritten === 0) throw new Error('the file takes no more bytes');

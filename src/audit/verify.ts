@@ -60,7 +60,7 @@ async function readLines(
     const endBytes = lengthBytes ?? (await file.stat()).size;
     const buffer = Buffer.alloc(READ_BYTES);
     let rest = Buffer.alloc(0);
-    for (let offsetBytes = 0; offsetBytes < endBytes && chain.isSound(); ) {
+    for (let offsetBytes = 0; offsetBytes < endBytes && chain.isSound();) {
       const wantedBytes = Math.min(READ_BYTES, endBytes - offsetBytes);
       const { bytesRead } = await file.read(buffer, 0, wantedBytes, offsetBytes);
       if (bytesRead === 0) break;

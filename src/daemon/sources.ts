@@ -16,34 +16,28 @@ export function createMetricsSources(options: {
   const { plane, sets, disks, clock } = options;
   return {
     disks: () =>
-      disks.views().map(
-        (view): DiskSample => ({
-          name: view.name,
-          set: view.set,
-          sizeBytes: view.sizeBytes,
-          state: view.state,
-          reason: view.reason,
-          revoked: view.revoked,
-          stats: plane.disk(view.name)?.stats() ?? null,
-        }),
-      ),
+      disks.views().map((view): DiskSample => ({
+        name: view.name,
+        set: view.set,
+        sizeBytes: view.sizeBytes,
+        state: view.state,
+        reason: view.reason,
+        revoked: view.revoked,
+        stats: plane.disk(view.name)?.stats() ?? null,
+      })),
     sets: () =>
-      sets.list().map(
-        (set): SetSample => ({
-          name: set.name,
-          access: set.access.kind,
-          alarm: set.alarm !== undefined,
-          leaseSecondsLeft: secondsLeft(set),
-          keys: set.keyStatus().map(({ key, verdict }) => ({
-            version: key.keyVersion,
-            lastProbeMs:
-              verdict === undefined
-                ? null
-                : clock.nowMs() - (clock.bootMs() - verdict.startedBootMs),
-            verdict: verdict?.kind ?? null,
-          })),
-        }),
-      ),
+      sets.list().map((set): SetSample => ({
+        name: set.name,
+        access: set.access.kind,
+        alarm: set.alarm !== undefined,
+        leaseSecondsLeft: secondsLeft(set),
+        keys: set.keyStatus().map(({ key, verdict }) => ({
+          version: key.keyVersion,
+          lastProbeMs:
+            verdict === undefined ? null : clock.nowMs() - (clock.bootMs() - verdict.startedBootMs),
+          verdict: verdict?.kind ?? null,
+        })),
+      })),
     connections: () => ({
       total: plane.connections().length,
       negotiating: plane.negotiatingCount,

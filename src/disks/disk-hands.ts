@@ -7,7 +7,7 @@ import type { EncryptionSet } from '../sets/encryption-set.js';
 import { codes } from './errors.js';
 import type { DiskCause, DiskRef, EmitDiskEvent } from './events.js';
 import type { HeaderDek, HeaderStore } from './header-store.js';
-import type { OfflineFacts } from './lifecycle.js';
+import type { OfflineFacts } from './control.js';
 import type { Limiter } from './limiter.js';
 import type { DiskClient, DiskPlane, PlaneDisk, PlaneDiskEvent } from './ports.js';
 import type { DiskRecord } from './record.js';

@@ -7,15 +7,15 @@ import { type Decision, DiskHands, type DiskHandsOptions } from './disk-hands.js
 import { codes } from './errors.js';
 import type { DiskCause, DiskRef, DiskStateView } from './events.js';
 import { failureFacts, initialControl, keyAccessOf, recordFor } from './facts.js';
-import {
-  type DiskControl,
-  type Effect,
-  type LifecycleContext,
-  type LifecycleEvent,
-  type OfflineFacts,
-  type TimerName,
-  transition,
-} from './lifecycle.js';
+import type {
+  DiskControl,
+  Effect,
+  LifecycleContext,
+  LifecycleEvent,
+  OfflineFacts,
+  TimerName,
+} from './control.js';
+import { transition } from './lifecycle.js';
 import type { DiskClient, PlaneDiskEvent } from './ports.js';
 import type { DiskRecord } from './record.js';
 import { SerialQueue } from './serial-queue.js';

@@ -3,7 +3,8 @@ import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import type { Verdict } from '../vault/types.js';
 import { codes } from './errors.js';
-import { type DiskControl, type KeyAccess, type OfflineFacts, plainFacts } from './lifecycle.js';
+import type { DiskControl, KeyAccess, OfflineFacts } from './control.js';
+import { plainFacts } from './lifecycle.js';
 import type { DiskRecord, OfflineReason } from './record.js';
 
 /** What a set's access means for its disks; undefined when the set's own record is unusable. */

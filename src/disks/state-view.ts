@@ -3,7 +3,8 @@ import { assertNever, KeyholdError, messageOf } from '../base/errors.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import { codes } from './errors.js';
 import type { DiskCause, DiskStateView } from './events.js';
-import { type DiskControl, type Effect, isKeyReason, type LifecycleEvent } from './lifecycle.js';
+import type { DiskControl, Effect, LifecycleEvent } from './control.js';
+import { isKeyReason } from './lifecycle.js';
 
 /** What a disk shows; `requestId` is that of the PROOF which brought it online. */
 export function viewState(

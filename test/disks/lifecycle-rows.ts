@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { test } from 'tap';
-import {
-  type DiskControl,
-  type KeyAccess,
-  type LifecycleContext,
-  type LifecycleEvent,
-  type OfflineFacts,
-  plainFacts,
-  type Transition,
-  transition,
-} from '../../src/disks/lifecycle.js';
+import type {
+  DiskControl,
+  KeyAccess,
+  LifecycleContext,
+  LifecycleEvent,
+  OfflineFacts,
+  Transition,
+} from '../../src/disks/control.js';
+import { plainFacts, transition } from '../../src/disks/lifecycle.js';
 import type { OfflineReason } from '../../src/disks/record.js';
 
 export const NOW = 1_000_000;

@@ -143,7 +143,7 @@ export class World {
 
   /** Waits until only the fake clock can bring anything further: no file operation is under way. */
   async rest(): Promise<void> {
-    for (let quietTurns = 0; quietTurns < 3; ) {
+    for (let quietTurns = 0; quietTurns < 3;) {
       await this.clock.settle();
       if (fileOperations() === 0) quietTurns += 1;
       else {

@@ -90,7 +90,9 @@ function addCreate(set: Command, context: CliContext): void {
     .action(async (name: string, options: CreateOptions, command: Command) => {
       const { identity, probeInterval, lease, suspendTimeout } = options;
       const { allowPurgeable, holdOnHeal } = options;
-      const view = await (await connect(context, command)).createSet({
+      const view = await (
+        await connect(context, command)
+      ).createSet({
         name,
         keyUrl: options.key,
         mode: options.onRevoke,

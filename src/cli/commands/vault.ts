@@ -63,7 +63,9 @@ function addKeyCreate(vault: Command, context: CliContext): void {
     .addOption(new Option('--disabled', 'make it disabled'))
     .action(async (name: string, options: CreateOptions, command: Command) => {
       const { kty, size, curve, ops, disabled } = options;
-      const info = await (await connectVault(context, command)).createKey({
+      const info = await (
+        await connectVault(context, command)
+      ).createKey({
         name,
         ...(kty === undefined ? {} : { kty }),
         ...(size === undefined ? {} : { sizeBits: size }),
