@@ -158,10 +158,8 @@ function createCore(options: {
     addon,
     shards: config.dataPlane.shards === 0 ? availableParallelism() : config.dataPlane.shards,
     xts: config.dataPlane.xts,
-    exports: {
-      list: () => disks.exports().list(),
-      find: (name) => disks.exports().find(name),
-    },
+    exportsFor: () => disks.exports(),
+    listenerTls: () => ({ mode: 'off' }),
     clock,
     logger,
     onShardDeath: (index, message, final) => {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import type { TlsFacts } from '../nbd/peer.js';
+
 /**
  * The addon's surface, exactly as native/binding exports it. Only the facade of this folder uses
  * it; it owns the error classes. A native failure throws an Error with `nativeCode` (the
@@ -72,6 +74,8 @@ export interface NativeDiskOptions {
 export type NextStep =
   | { kind: 'read' }
   | { kind: 'close' }
+  /** Sends the bytes of the same `respond` in clear, then waits for the client's TLS handshake. */
+  | { kind: 'start-tls'; contextId: number }
   | {
       kind: 'transmission';
       diskId: number;
@@ -90,7 +94,8 @@ export interface NativePlane {
   listenTcp(host: string, port: number): { listenerId: number; port: number };
   closeListener(listenerId: number): void;
   /**
-   * Negotiation is strict ping-pong: one call for each `negotiation-open` and `negotiation-data`.
+   * Negotiation is strict ping-pong: one call for each `negotiation-open`,
+   * `negotiation-tls` and `negotiation-data`.
    */
   respond(connectionId: number, send: Uint8Array | null, next: NextStep): void;
   /** Closes a connection in negotiation (handshake time limit). Unknown ids are ignored. */
@@ -171,6 +176,8 @@ export interface NativeDiskStats {
 
 export type NativeEvent =
   | { kind: 'negotiation-open'; connectionId: number; listenerId: number; peer: string }
+  /** The handshake that `start-tls` began is done; to be answered like `negotiation-open`. */
+  | { kind: 'negotiation-tls'; connectionId: number; tls: TlsFacts }
   | { kind: 'negotiation-data'; connectionId: number; data: Uint8Array }
   /** The connection is gone, in negotiation or in transmission (then `diskId` > 0). */
   | { kind: 'connection-closed'; connectionId: number; diskId: number; cause: string }

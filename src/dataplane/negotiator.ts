@@ -2,8 +2,9 @@
 import type { Clock, Timer } from '../base/clock.js';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
-import { type Action, createNegotiation, type Negotiation } from '../nbd/negotiation.js';
 import type { ExportDirectory } from '../nbd/exports.js';
+import { type Action, createNegotiation, type Negotiation } from '../nbd/negotiation.js';
+import { type Peer, type PeerAddress, peerText, type TlsFacts } from '../nbd/peer.js';
 import type { NextStep } from './addon.js';
 
 /** A handshake that takes longer is cut off (the fix of CVE-2024-7409 uses the same figure). */
@@ -20,7 +21,13 @@ export interface NegotiationTransport {
   diskIdOf(exportName: string): number | undefined;
 }
 
+/** Whether a listener speaks TLS, and with which context of the native plane. */
+export type ListenerTls =
+  { readonly mode: 'off' } | { readonly mode: 'allow' | 'require'; readonly contextId: number };
+
 interface Negotiating {
+  readonly address: PeerAddress;
+  readonly tls: ListenerTls;
   readonly machine: Negotiation;
   readonly deadline: Timer;
 }
@@ -31,19 +38,22 @@ interface Negotiating {
  * to, so nothing races with the change to transmission.
  */
 export class Negotiator {
-  readonly #exports: ExportDirectory;
+  readonly #exportsFor: (peer: Peer) => ExportDirectory;
+  readonly #listenerTls: (listenerId: number) => ListenerTls;
   readonly #transport: NegotiationTransport;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #connections = new Map<number, Negotiating>();
 
   constructor(options: {
-    exports: ExportDirectory;
+    exportsFor: (peer: Peer) => ExportDirectory;
+    listenerTls: (listenerId: number) => ListenerTls;
     transport: NegotiationTransport;
     clock: Clock;
     logger: Logger;
   }) {
-    this.#exports = options.exports;
+    this.#exportsFor = options.exportsFor;
+    this.#listenerTls = options.listenerTls;
     this.#transport = options.transport;
     this.#clock = options.clock;
     this.#logger = options.logger;
@@ -53,20 +63,35 @@ export class Negotiator {
     return this.#connections.size;
   }
 
-  opened(connectionId: number, peer: string): void {
+  opened(connection: { connectionId: number; listenerId: number; address: PeerAddress }): void {
+    const { connectionId, listenerId, address } = connection;
+    const peer = peerText({ address, tls: null });
     if (this.#connections.size >= NEGOTIATING_CONNECTIONS_MAX) {
       this.#logger.warn({ peer, max: NEGOTIATING_CONNECTIONS_MAX }, 'too many handshakes at once');
       this.#transport.respond(connectionId, null, { kind: 'close' });
       return;
     }
-    const machine = createNegotiation(this.#exports);
+    const tls = this.#listenerTls(listenerId);
+    const exports = this.#exportsFor({ address, tls: null });
+    const machine = createNegotiation({ exports, tls: tls.mode });
     const deadline = this.#clock.setTimer(HANDSHAKE_TIME_MAX_MS, () => {
       this.#connections.delete(connectionId);
       this.#logger.info({ peer, limitMs: HANDSHAKE_TIME_MAX_MS }, 'handshake took too long');
       this.#transport.closeConnection(connectionId);
     });
-    this.#connections.set(connectionId, { machine, deadline });
+    this.#connections.set(connectionId, { address, tls, machine, deadline });
     this.#step(connectionId, () => machine.start());
+  }
+
+  /** The TLS handshake is done: what the peer has proven decides what it sees from here on. */
+  tlsStarted(connectionId: number, tls: TlsFacts): void {
+    const negotiating = this.#connections.get(connectionId);
+    if (negotiating === undefined) return;
+    this.#step(connectionId, () => {
+      const { address, machine } = negotiating;
+      machine.tlsStarted(this.#exportsFor({ address, tls }));
+      return [];
+    });
   }
 
   received(connectionId: number, data: Uint8Array): void {
@@ -108,18 +133,29 @@ export class Negotiator {
               : {
                   kind: 'transmission',
                   diskId,
-                  structuredReplies: action.structuredReplies,
+                  structuredReplies: action.replies !== 'simple',
                   leftover: action.leftover,
                 };
           break;
         }
+        case 'startTls':
+          next = { kind: 'start-tls', contextId: this.#tlsContextOf(connectionId) };
+          break;
         case 'close':
           this.#logger.debug({ connectionId, reason: action.reason }, 'negotiation ended');
           next = { kind: 'close' };
           break;
       }
     }
-    if (next.kind !== 'read') this.closed(connectionId);
+    if (next.kind === 'transmission' || next.kind === 'close') this.closed(connectionId);
     this.#transport.respond(connectionId, parts.length === 0 ? null : Buffer.concat(parts), next);
+  }
+
+  #tlsContextOf(connectionId: number): number {
+    const tls = this.#connections.get(connectionId)?.tls;
+    if (tls === undefined || tls.mode === 'off') {
+      throw new Error('TLS was started on a listener without TLS');
+    }
+    return tls.contextId;
   }
 }

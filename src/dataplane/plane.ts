@@ -3,10 +3,11 @@ import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { DiskClient, DiskPlane, DiskSpec, PlaneDisk, PlaneDiskEvent } from '../disks/ports.js';
 import type { ExportDirectory } from '../nbd/exports.js';
+import type { Peer, PeerAddress } from '../nbd/peer.js';
 import type { Addon, NativeConnection, NativeDisk, NativeEvent, NativePlane } from './addon.js';
 import { nativeLease } from './custody.js';
 import { callNative, codes } from './errors.js';
-import { Negotiator } from './negotiator.js';
+import { type ListenerTls, Negotiator } from './negotiator.js';
 import { DataPlaneDisk } from './plane-disk.js';
 import { ShardPool, type ShardStatus } from './shard-pool.js';
 
@@ -43,7 +44,9 @@ export interface DataPlaneOptions {
   readonly addon: Addon;
   readonly shards: number;
   readonly xts: string;
-  readonly exports: ExportDirectory;
+  /** The exports as this peer may see them; asked when it connects, and again after TLS. */
+  readonly exportsFor: (peer: Peer) => ExportDirectory;
+  readonly listenerTls: (listenerId: number) => ListenerTls;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly onShardDeath: (index: number, message: string, final: boolean) => void;
@@ -71,7 +74,8 @@ export class DataPlane implements DiskPlane {
       ),
     );
     this.#negotiator = new Negotiator({
-      exports: options.exports,
+      exportsFor: options.exportsFor,
+      listenerTls: options.listenerTls,
       transport: {
         respond: (connectionId, send, next) => this.#native.respond(connectionId, send, next),
         closeConnection: (connectionId) => this.#native.closeConnection(connectionId),
@@ -189,7 +193,10 @@ export class DataPlane implements DiskPlane {
   #dispatch(event: NativeEvent): void {
     switch (event.kind) {
       case 'negotiation-open':
-        this.#negotiator.opened(event.connectionId, event.peer);
+        this.#negotiator.opened({ ...event, address: parseAddress(event.peer) });
+        break;
+      case 'negotiation-tls':
+        this.#negotiator.tlsStarted(event.connectionId, event.tls);
         break;
       case 'negotiation-data':
         this.#negotiator.received(event.connectionId, event.data);
@@ -225,4 +232,18 @@ export class DataPlane implements DiskPlane {
     if (open === undefined) return;
     open.onEvent({ kind, clients: this.#clientsOf(diskId).length });
   }
+}
+
+/** Native code gives the peer as text: `unix:pid=1,uid=2,gid=3` or `ADDRESS:PORT`. */
+function parseAddress(peer: string): PeerAddress {
+  const unix = /^unix:pid=(\d+),uid=(\d+),gid=(\d+)$/.exec(peer);
+  if (unix !== null) {
+    return { kind: 'unix', pid: Number(unix[1]), uid: Number(unix[2]), gid: Number(unix[3]) };
+  }
+  const colon = peer.lastIndexOf(':');
+  return {
+    kind: 'tcp',
+    address: peer.slice(0, colon).replace(/^\[|\]$/g, ''),
+    port: Number(peer.slice(colon + 1)),
+  };
 }

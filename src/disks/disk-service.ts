@@ -234,7 +234,7 @@ export class DiskService {
       return { refused: 'offline', text: `export ${name} is offline: ${state.reason ?? ''}` };
     }
     const { sizeBytes, sectorSizeBytes, readOnly } = record;
-    return { name, description: '', sizeBytes, sectorSizeBytes, readOnly };
+    return { name, description: '', sizeBytes, sectorSizeBytes, readOnly, rotational: false };
   }
 
   #runnerFor(record: DiskRecord): DiskRunner {

@@ -8,6 +8,8 @@ export interface ExportInfo {
   readonly sizeBytes: number;
   readonly sectorSizeBytes: 512 | 4096;
   readonly readOnly: boolean;
+  /** A hint that seeking is slow. */
+  readonly rotational: boolean;
 }
 
 /** Why an export is not given; `text` is for people and names the reason. */

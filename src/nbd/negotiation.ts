@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+import { allocationContextId, newAgreement, replyKind } from './agreement.js';
+import type { Agreement, ReplyKind } from './agreement.js';
 import type { ExportDirectory, ExportInfo } from './exports.js';
+import { DEFAULT_LIMITS, OptionBudget } from './limits.js';
+import type { NegotiationLimits } from './limits.js';
 import { findExport, OPTION_TABLE, unsupportedOption } from './options.js';
 import type { CloseReason, OptionContext } from './options.js';
 import {
@@ -8,6 +12,7 @@ import {
   IHAVEOPT,
   OPTION,
   OPTION_HEAD_BYTES,
+  REPLY,
   REPLY_ERROR,
   STRING_BYTES_MAX,
 } from './protocol.js';
@@ -21,38 +26,36 @@ export type Action =
       readonly kind: 'enterTransmission';
       /** The disk's own name, also when the client asked for the default export. */
       readonly exportName: string;
-      readonly structuredReplies: boolean;
+      readonly replies: ReplyKind;
+      /** Id of base:allocation if it was selected for exactly this export. */
+      readonly allocationContextId: number | null;
       /** What came after negotiation's last byte: the client's first requests. */
       readonly leftover: Uint8Array;
     }
+  /** The TLS handshake begins; `tlsStarted` says that it is done. */
+  | { readonly kind: 'startTls' }
   | { readonly kind: 'close'; readonly reason: CloseReason; readonly detail: string };
 
-export interface NegotiationLimits {
-  /** Bytes of one option's payload that are buffered. */
-  readonly optionBytesMax: number;
-  /** Bytes of one option's payload that are skipped to answer it with an error. */
-  readonly skippedBytesMax: number;
-  /** Options on one connection. */
-  readonly optionsMax: number;
-}
-
 /**
- * What a client that nobody knows yet may cost. 8 KiB hold the longest name (4096 bytes) and a
- * thousand information requests; past 64 KiB it is no option but abuse (CVE-2017-15119 drained 4
- * GiB); the longest real negotiations (qemu, nbdinfo) take about ten options.
+ * NOTLS, SELECTIVETLS and FORCEDTLS of the protocol document. It is the listener's, and fixed for
+ * the life of a connection.
  */
-export const DEFAULT_LIMITS: NegotiationLimits = {
-  optionBytesMax: 8 * 1024,
-  skippedBytesMax: 64 * 1024,
-  optionsMax: 64,
-};
+export type TlsMode = 'off' | 'allow' | 'require';
+
+export interface NegotiationOptions {
+  /** The exports as the peer may see them before TLS. Mode `require` never asks. */
+  readonly exports: ExportDirectory;
+  readonly tls: TlsMode;
+  readonly limits?: NegotiationLimits;
+}
 
 /**
  * Option negotiation of one connection, server side (fixed newstyle). No I/O: bytes in, actions
  * out, and nothing is ever kept beyond one option.
  *
  *   client flags ──▶ option head ──▶ payload ──▶ option head …
- *                              └──▶ skip ────────────▲
+ *                       ▲      └──▶ skip ────────────▲
+ *                       └── starting TLS ◀── STARTTLS
  *
  * and from each of them to the end: enterTransmission or close.
  */
@@ -60,17 +63,20 @@ export interface Negotiation {
   /** The server's hello. Once, before anything is received. */
   start(): Action[];
   /**
-   * Takes bytes in any split. Gives at most one `send`, then at most one of `enterTransmission` and
-   * `close`; calling it after one of those is a programmer's error.
+   * Takes bytes in any split. Gives at most one `send`, then at most one of `enterTransmission`,
+   * `startTls` and `close`; calling it after one of those is a programmer's error.
    */
   receive(bytes: Uint8Array): Action[];
+  /**
+   * The TLS handshake that `startTls` asked for is done. Negotiation begins anew at the options,
+   * with the exports as the authenticated peer sees them. Of what was said in clear only the
+   * client's flags are left, because they are never sent again (CVE-2021-3716).
+   */
+  tlsStarted(exports: ExportDirectory): void;
 }
 
-export function createNegotiation(
-  exports: ExportDirectory,
-  limits: NegotiationLimits = DEFAULT_LIMITS,
-): Negotiation {
-  return new NegotiationMachine(exports, limits);
+export function createNegotiation(options: NegotiationOptions): Negotiation {
+  return new NegotiationMachine(options);
 }
 
 type State =
@@ -81,14 +87,21 @@ type State =
       readonly receive: (complete: Uint8Array) => void;
     }
   | { readonly kind: 'skip'; readonly lengthBytes: number; readonly answer: () => void }
+  | { readonly kind: 'starting-tls' }
   | { readonly kind: 'ended' };
+
+type Outcome =
+  | { readonly kind: 'export'; readonly info: ExportInfo }
+  | { readonly kind: 'startTls' }
+  | (Action & { readonly kind: 'close' });
 
 const CLIENT_FLAGS_BYTES = 4;
 const NOTHING = new Uint8Array(0);
 
 class NegotiationMachine implements Negotiation {
-  readonly #exports: ExportDirectory;
+  readonly #mode: TlsMode;
   readonly #limits: NegotiationLimits;
+  #exports: ExportDirectory;
   #state: State = { kind: 'created' };
   /** What the present state waits for, and how much of it has come. */
   #wanted = NOTHING;
@@ -97,15 +110,18 @@ class NegotiationMachine implements Negotiation {
 
   #fixedNewstyle = false;
   #noZeroes = false;
-  #optionCount = 0;
-  readonly #agreed = { structuredReplies: false };
+  #secured = false;
+  #agreed: Agreement = newAgreement();
+  #budget: OptionBudget;
 
   #outgoing: Uint8Array[] = [];
-  #outcome: { kind: 'export'; info: ExportInfo } | (Action & { kind: 'close' }) | undefined;
+  #outcome: Outcome | undefined;
 
-  constructor(exports: ExportDirectory, limits: NegotiationLimits) {
+  constructor({ exports, tls, limits }: NegotiationOptions) {
     this.#exports = exports;
-    this.#limits = limits;
+    this.#mode = tls;
+    this.#limits = limits ?? DEFAULT_LIMITS;
+    this.#budget = new OptionBudget(this.#limits);
   }
 
   start(): Action[] {
@@ -126,10 +142,21 @@ class NegotiationMachine implements Negotiation {
     return this.#actions(rest);
   }
 
+  tlsStarted(exports: ExportDirectory): void {
+    if (this.#state.kind !== 'starting-tls') {
+      throw new Error(`TLS started in state ${this.#state.kind} of a negotiation`);
+    }
+    this.#exports = exports;
+    this.#secured = true;
+    this.#agreed = newAgreement();
+    this.#budget = new OptionBudget(this.#limits);
+    this.#awaitOption();
+  }
+
   /** Consumes input up to one completed step; undefined when the input ended before that. */
   #take(input: Uint8Array): number | undefined {
     const state = this.#state;
-    if (state.kind === 'created' || state.kind === 'ended') {
+    if (state.kind !== 'collect' && state.kind !== 'skip') {
       throw new Error(`negotiation takes no bytes in state ${state.kind}`);
     }
     if (state.kind === 'skip') {
@@ -170,10 +197,9 @@ class NegotiationMachine implements Negotiation {
       this.#close('bad-magic', detail);
       return;
     }
-    this.#optionCount += 1;
-    if (this.#optionCount > this.#limits.optionsMax) {
-      const detail = `option number ${this.#optionCount}, allowed are ${this.#limits.optionsMax}`;
-      this.#close('too-many-options', detail);
+    const tooMany = this.#budget.takeOption();
+    if (tooMany !== undefined) {
+      this.#close('too-many-options', tooMany);
       return;
     }
     if (option === OPTION.EXPORT_NAME) {
@@ -229,12 +255,17 @@ class NegotiationMachine implements Negotiation {
     return {
       exports: this.#exports,
       agreed: this.#agreed,
+      budget: this.#budget,
+      tls: this.#mode === 'off' ? 'none' : this.#secured ? 'secured' : 'clear',
       reply: (type, data = NOTHING) => this.#send(encodeOptionReply(option, type, data)),
       replyError: (error, text) => {
         this.#send(encodeOptionReply(option, error, Buffer.from(text)));
       },
       enterTransmission: (info) => {
         this.#outcome = { kind: 'export', info };
+      },
+      startTls: () => {
+        this.#outcome = { kind: 'startTls' };
       },
       close: (reason, detail) => this.#close(reason, detail),
     };
@@ -284,26 +315,42 @@ class NegotiationMachine implements Negotiation {
   }
 
   #actions(rest: Uint8Array): Action[] {
+    const end = this.#end(rest);
     const actions: Action[] = [];
     if (this.#outgoing.length > 0) {
       actions.push({ kind: 'send', bytes: Buffer.concat(this.#outgoing) });
       this.#outgoing = [];
     }
-    const outcome = this.#outcome;
-    if (outcome === undefined) return actions;
-    this.#state = { kind: 'ended' };
-    this.#wanted = NOTHING;
-    if (outcome.kind === 'close') {
-      actions.push(outcome);
-    } else {
-      actions.push({
-        kind: 'enterTransmission',
-        exportName: outcome.info.name,
-        structuredReplies: this.#agreed.structuredReplies,
-        leftover: Uint8Array.from(rest),
-      });
-    }
+    if (end !== undefined) actions.push(end);
     return actions;
+  }
+
+  /** What the outcome, if there is one, means for the connection. */
+  #end(rest: Uint8Array): Action | undefined {
+    const outcome = this.#outcome;
+    if (outcome === undefined) return undefined;
+    this.#outcome = undefined;
+    this.#wanted = NOTHING;
+    if (outcome.kind === 'startTls' && rest.length === 0) {
+      this.#state = { kind: 'starting-tls' };
+      this.#send(encodeOptionReply(OPTION.STARTTLS, REPLY.ACK, NOTHING));
+      return outcome;
+    }
+    this.#state = { kind: 'ended' };
+    if (outcome.kind === 'close') return outcome;
+    if (outcome.kind === 'startTls') {
+      // A client waits for the ACK; what comes before it is another's, who would have it taken for
+      // the client's own after the handshake (CVE-2021-3716).
+      const detail = `${rest.length} bytes came with STARTTLS, expected 0 before its ACK`;
+      return { kind: 'close', reason: 'bytes-before-tls', detail };
+    }
+    return {
+      kind: 'enterTransmission',
+      exportName: outcome.info.name,
+      replies: replyKind(this.#agreed),
+      allocationContextId: allocationContextId(this.#agreed, outcome.info.name),
+      leftover: Uint8Array.from(rest),
+    };
   }
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Agreement } from './agreement.js';
 import type { ExportDirectory, ExportInfo } from './exports.js';
+import type { OptionBudget } from './limits.js';
 import { OPTION, REPLY, REPLY_ERROR, STRING_BYTES_MAX } from './protocol.js';
 import type { ReplyError } from './protocol.js';
 import { encodeInfoItems, encodeServerData } from './replies.js';
@@ -14,17 +16,23 @@ export type CloseReason =
   | 'option-too-large'
   | 'too-many-options'
   | 'bad-export-name'
+  | 'bytes-before-tls'
   | 'export-refused';
 
 /** What an option's handler may do. Every handler ends its option: ACK, error, export or close. */
 export interface OptionContext {
   readonly exports: ExportDirectory;
   /** What later options and the transmission phase depend on. */
-  readonly agreed: { structuredReplies: boolean };
+  readonly agreed: Agreement;
+  readonly budget: OptionBudget;
+  /** `none`: this listener has no TLS. */
+  readonly tls: 'none' | 'clear' | 'secured';
   reply(type: number, data?: Uint8Array): void;
   replyError(error: ReplyError, text: string): void;
   /** Negotiation is over; transmission begins with the next byte. */
   enterTransmission(info: ExportInfo): void;
+  /** Asks for the handshake; the machine sends the ACK. */
+  startTls(): void;
   close(reason: CloseReason, detail: string): void;
 }
 
@@ -44,7 +52,7 @@ export const OPTION_TABLE: ReadonlyMap<number, OptionHandler> = new Map<number, 
   [OPTION.LIST, { name: 'LIST', readsPayload: true, handle: withoutPayload('LIST', handleList) }],
   [
     OPTION.STARTTLS,
-    { name: 'STARTTLS', readsPayload: true, handle: withoutPayload('STARTTLS', refuseTls) },
+    { name: 'STARTTLS', readsPayload: true, handle: withoutPayload('STARTTLS', handleStartTls) },
   ],
   [OPTION.INFO, { name: 'INFO', readsPayload: true, handle: handleInfo }],
   [OPTION.GO, { name: 'GO', readsPayload: true, handle: handleGo }],
@@ -104,14 +112,30 @@ function handleAbort(_payload: Uint8Array, context: OptionContext): void {
 }
 
 function handleList(context: OptionContext): void {
-  for (const { name, description } of context.exports.list()) {
+  const exports = context.exports.list();
+  const tooMany = context.budget.takeList(exports.length);
+  if (tooMany !== undefined) {
+    context.replyError(REPLY_ERROR.POLICY, tooMany);
+    return;
+  }
+  for (const { name, description } of exports) {
     context.reply(REPLY.SERVER, encodeServerData(name, description));
   }
   context.reply(REPLY.ACK);
 }
 
-function refuseTls(context: OptionContext): void {
-  context.replyError(REPLY_ERROR.POLICY, 'TLS is not offered on this listener');
+function handleStartTls(context: OptionContext): void {
+  switch (context.tls) {
+    case 'none':
+      context.replyError(REPLY_ERROR.POLICY, 'TLS is not offered on this listener');
+      break;
+    case 'secured':
+      context.replyError(REPLY_ERROR.INVALID, 'TLS has been started on this connection');
+      break;
+    case 'clear':
+      context.startTls();
+      break;
+  }
 }
 
 function handleStructuredReply(context: OptionContext): void {

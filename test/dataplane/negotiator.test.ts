@@ -58,6 +58,7 @@ const DEMO = {
   sizeBytes: 2 ** 20,
   sectorSizeBytes: 512,
   readOnly: false,
+  rotational: false,
 } as const;
 
 const EXPORTS: ExportDirectory = {
@@ -69,19 +70,31 @@ const EXPORTS: ExportDirectory = {
   },
 };
 
+/** A connection over the unix socket; its process has the same number. */
+function connection(connectionId: number) {
+  const address = { kind: 'unix', pid: connectionId, uid: 3, gid: 4 } as const;
+  return { connectionId, listenerId: 1, address };
+}
+
 function world() {
   const transport = new FakeTransport();
   const clock = new FakeClock();
   const lines: LogLine[] = [];
   const logger = collectingLogger(lines);
-  const negotiator = new Negotiator({ exports: EXPORTS, transport, clock, logger });
+  const negotiator = new Negotiator({
+    exportsFor: () => EXPORTS,
+    listenerTls: () => ({ mode: 'off' }),
+    transport,
+    clock,
+    logger,
+  });
   return { transport, clock, lines, negotiator };
 }
 
 /** A world with connection 1 open and its client flags received. */
 function opened() {
   const all = world();
-  all.negotiator.opened(1, 'unix:pid=1');
+  all.negotiator.opened(connection(1));
   all.negotiator.received(1, encodeClientFlags(3));
   return all;
 }
@@ -90,7 +103,7 @@ const GO = encodeOption(OPT.GO, encodeInfoData('demo'));
 
 void test('a new connection is answered with the hello, and read from next', (t) => {
   const { negotiator, transport } = world();
-  negotiator.opened(1, 'unix:pid=1');
+  negotiator.opened(connection(1));
   t.equal(parseHello(transport.last().send), 3);
   t.same(transport.last().next, { kind: 'read' });
   t.end();
@@ -207,7 +220,7 @@ for (const [reason, bytes] of [
 
 void test('client flags that do not exist close the connection', (t) => {
   const { negotiator, transport } = world();
-  negotiator.opened(1, 'unix:pid=1');
+  negotiator.opened(connection(1));
   negotiator.received(1, encodeClientFlags(0x80));
   t.same(transport.last().next, { kind: 'close' });
   t.end();
@@ -253,25 +266,26 @@ void test('a transmission is not cut off by the time limit of its handshake', as
 /** As many connections in negotiation as there may be. */
 function crowded() {
   const all = world();
-  for (let id = 1; id <= NEGOTIATING_CONNECTIONS_MAX; id += 1) all.negotiator.opened(id, 'peer');
+  for (let id = 1; id <= NEGOTIATING_CONNECTIONS_MAX; id += 1)
+    all.negotiator.opened(connection(id));
   return all;
 }
 
 void test('one connection too many is closed without a word', (t) => {
   const { negotiator, transport, lines } = crowded();
-  negotiator.opened(1000, 'the last');
+  negotiator.opened(connection(1000));
   t.same(transport.last(), {
     connectionId: 1000,
     send: Buffer.alloc(0),
     next: { kind: 'close' },
   });
-  t.match(lines, [{ level: 'warn', fields: { peer: 'the last' } }]);
+  t.match(lines, [{ level: 'warn', fields: { peer: 'unix:pid=1000,uid=3,gid=4' } }]);
   t.end();
 });
 
 void test('a connection that was refused holds no place', (t) => {
   const { negotiator } = crowded();
-  negotiator.opened(1000, 'the last');
+  negotiator.opened(connection(1000));
   t.equal(negotiator.negotiatingCount, NEGOTIATING_CONNECTIONS_MAX);
   t.end();
 });
@@ -291,7 +305,7 @@ for (const [how, leave] of [
   void test(`a connection that ${how} makes room for another`, (t) => {
     const all = crowded();
     leave(all);
-    all.negotiator.opened(1000, 'peer');
+    all.negotiator.opened(connection(1000));
     t.same(all.transport.last().next, { kind: 'read' });
     t.end();
   });
@@ -300,7 +314,7 @@ for (const [how, leave] of [
 void test('the end of the time limit makes room for others', async (t) => {
   const { negotiator, clock, transport } = crowded();
   await clock.advance(HANDSHAKE_TIME_MAX_MS);
-  negotiator.opened(1000, 'peer');
+  negotiator.opened(connection(1000));
   t.same(transport.last().next, { kind: 'read' });
 });
 

@@ -131,7 +131,8 @@ export class Rig {
       addon,
       shards: options.shards,
       xts: options.xts ?? 'auto',
-      exports: directory,
+      exportsFor: () => directory,
+      listenerTls: () => ({ mode: 'off' }),
       clock: options.clock ?? createSystemClock({ bootMs: () => addon.bootTimeMs() }),
       logger: collectingLogger(this.lines),
       onShardDeath: (index, message, final) => void this.deaths.push({ index, message, final }),
@@ -194,7 +195,8 @@ export class Rig {
     const unlock = (): void => disk.unlock(setKey, dek);
     if (options.locked !== true) unlock();
     const { sizeBytes, sectorSizeBytes, readOnly } = spec;
-    this.#exports.set(name, { name, description: '', sizeBytes, sectorSizeBytes, readOnly });
+    const facts = { sizeBytes, sectorSizeBytes, readOnly, rotational: false };
+    this.#exports.set(name, { name, description: '', ...facts });
     return { disk, spec, lease, events, setKeyBytes, setKey, dekBytes, dek, unlock };
   }
 

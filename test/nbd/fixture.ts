@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ExportDirectory, ExportInfo } from '../../src/nbd/exports.js';
 import { createNegotiation } from '../../src/nbd/negotiation.js';
-import type { Action, Negotiation, NegotiationLimits } from '../../src/nbd/negotiation.js';
+import type { Action, Negotiation, TlsMode } from '../../src/nbd/negotiation.js';
+import type { NegotiationLimits } from '../../src/nbd/limits.js';
 import { encodeClientFlags, parseOptionReplies } from '../support/nbd-wire.js';
 import type { OptionReply } from '../support/nbd-wire.js';
 
@@ -11,6 +12,7 @@ export const DEMO: ExportInfo = {
   sizeBytes: 2 ** 30,
   sectorSizeBytes: 512,
   readOnly: false,
+  rotational: false,
 };
 
 export const ARCHIVE: ExportInfo = {
@@ -19,6 +21,7 @@ export const ARCHIVE: ExportInfo = {
   sizeBytes: 2 ** 40,
   sectorSizeBytes: 4096,
   readOnly: true,
+  rotational: true,
 };
 
 /** Serves the given disks; `gone` is offline, every other name unknown. */
@@ -39,9 +42,18 @@ export const BOTH = directoryOf(DEMO, ARCHIVE);
 
 /** A negotiation that has received client flags. */
 export function opened(
-  options: { exports?: ExportDirectory; flags?: number; limits?: NegotiationLimits } = {},
+  options: {
+    exports?: ExportDirectory;
+    tls?: TlsMode;
+    flags?: number;
+    limits?: NegotiationLimits;
+  } = {},
 ): Negotiation {
-  const negotiation = createNegotiation(options.exports ?? BOTH, options.limits);
+  const negotiation = createNegotiation({
+    exports: options.exports ?? BOTH,
+    tls: options.tls ?? 'off',
+    ...(options.limits === undefined ? {} : { limits: options.limits }),
+  });
   negotiation.start();
   negotiation.receive(encodeClientFlags(options.flags ?? 3));
   return negotiation;

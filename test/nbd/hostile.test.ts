@@ -2,7 +2,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { test } from 'tap';
-import { createNegotiation, DEFAULT_LIMITS } from '../../src/nbd/negotiation.js';
+import { DEFAULT_LIMITS } from '../../src/nbd/limits.js';
+import { createNegotiation } from '../../src/nbd/negotiation.js';
 import { encodeClientFlags, encodeInfoData, encodeOption, OPT, REP } from '../support/nbd-wire.js';
 import { BOTH, feed, opened, outcome, replies, sent } from './fixture.js';
 
@@ -11,7 +12,7 @@ const HOSTILE_TIME_MS = 5000;
 
 for (const flags of [4, 8, 0x10000, 0x80000000, 0x80000003, 0xffffffff]) {
   void test(`client flags 0x${flags.toString(16)} drop the connection`, (t) => {
-    const negotiation = createNegotiation(BOTH);
+    const negotiation = createNegotiation({ exports: BOTH, tls: 'off' });
     negotiation.start();
     const actions = negotiation.receive(encodeClientFlags(flags));
     t.match(actions, [{ kind: 'close', reason: 'bad-client-flags', detail: /offered are 0x3/ }]);
@@ -161,8 +162,10 @@ void test('bytes after the end are a programmer error, before the start too', (t
   const ended = opened();
   ended.receive(encodeOption(OPT.ABORT));
   t.throws(() => ended.receive(Buffer.alloc(1)), { message: /in state ended/ });
-  t.throws(() => createNegotiation(BOTH).receive(Buffer.alloc(4)), { message: /in state created/ });
-  const started = createNegotiation(BOTH);
+  t.throws(() => createNegotiation({ exports: BOTH, tls: 'off' }).receive(Buffer.alloc(4)), {
+    message: /in state created/,
+  });
+  const started = createNegotiation({ exports: BOTH, tls: 'off' });
   started.start();
   t.throws(() => started.start(), { message: /started twice/ });
   t.end();
@@ -215,7 +218,7 @@ const session = fc
   .map(([flags, options]) => Buffer.concat([encodeClientFlags(flags), ...options]));
 
 function run(input: Uint8Array, sizes: readonly number[]): unknown {
-  const negotiation = createNegotiation(BOTH);
+  const negotiation = createNegotiation({ exports: BOTH, tls: 'off' });
   negotiation.start();
   const actions = feed(negotiation, input, sizes);
   const last = actions.at(-1);
@@ -258,7 +261,7 @@ const hostileOption = fc.oneof(
 void test('hostile bytes never throw, and every answer is well-formed', (t) => {
   fc.assert(
     fc.property(fc.array(hostileOption, { maxLength: 12 }), fc.nat(3), (options, flags) => {
-      const negotiation = createNegotiation(BOTH);
+      const negotiation = createNegotiation({ exports: BOTH, tls: 'off' });
       negotiation.start();
       const input = Buffer.concat([encodeClientFlags(flags), ...options]);
       const actions = feed(negotiation, input, [7, 1, 300]);

@@ -21,7 +21,7 @@ import { ARCHIVE, BOTH, DEMO, directoryOf, opened, outcome, replies, sent } from
 const ALL_INFOS = [INFO_ID.NAME, INFO_ID.DESCRIPTION, INFO_ID.BLOCK_SIZE];
 
 void test('the hello offers FIXED_NEWSTYLE and NO_ZEROES and nothing else', (t) => {
-  const actions = createNegotiation(BOTH).start();
+  const actions = createNegotiation({ exports: BOTH, tls: 'off' }).start();
   t.equal(sent(actions).length, 18);
   t.equal(parseHello(sent(actions)), 3);
   t.end();
@@ -160,7 +160,8 @@ void test('GO hands over the bytes that follow it', (t) => {
   t.strictSame(actions.at(-1), {
     kind: 'enterTransmission',
     exportName: 'demo',
-    structuredReplies: false,
+    replies: 'simple',
+    allocationContextId: null,
     leftover: new Uint8Array(rest),
   });
   t.end();
@@ -227,7 +228,7 @@ void test('STRUCTURED_REPLY is acknowledged, also a second time, and reaches tra
   t.strictSame(outcome(negotiation.receive(encodeOption(OPT.STRUCTURED_REPLY))), [REP.ACK]);
   t.strictSame(outcome(negotiation.receive(encodeOption(OPT.STRUCTURED_REPLY))), [REP.ACK]);
   const actions = negotiation.receive(encodeOption(OPT.GO, encodeInfoData('demo')));
-  t.match(actions.at(-1), { structuredReplies: true });
+  t.match(actions.at(-1), { replies: 'structured' });
   t.end();
 });
 
@@ -235,7 +236,7 @@ void test('a refused STRUCTURED_REPLY agrees on nothing', (t) => {
   const negotiation = opened();
   negotiation.receive(encodeOption(OPT.STRUCTURED_REPLY, Buffer.alloc(1)));
   const actions = negotiation.receive(encodeOption(OPT.GO, encodeInfoData('demo')));
-  t.match(actions.at(-1), { structuredReplies: false });
+  t.match(actions.at(-1), { replies: 'simple' });
   t.end();
 });
 

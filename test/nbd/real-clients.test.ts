@@ -19,7 +19,7 @@ async function serve(t: Test, exports: ExportDirectory, listen: string | number)
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.on('error', () => socket.destroy());
-    const negotiation = createNegotiation(exports);
+    const negotiation = createNegotiation({ exports, tls: 'off' });
     for (const action of negotiation.start())
       if (action.kind === 'send') socket.write(action.bytes);
     let negotiating = true;
