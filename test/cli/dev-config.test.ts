@@ -26,6 +26,15 @@ async function directory(t: { teardown(fn: () => unknown): unknown }): Promise<D
 }
 
 /** A port that is busy until the test ends, and one that was free just now. */
+/** One that was free a moment ago. */
+async function freePortNumber(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
 async function busyPort(t: { teardown(fn: () => unknown): unknown }): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -81,6 +90,22 @@ void test('a busy metrics port is replaced by a free one and remembered', async 
   const busy = await busyPort(t);
   await prepareConfig(paths, VAULT, { metricsPort: busy });
   t.notMatch(await readFile(paths.config, 'utf8'), `127.0.0.1:${String(busy)}"`);
+});
+
+void test('a metrics port that is asked for takes the place of the recorded one', async (t) => {
+  const paths = await directory(t);
+  await prepareConfig(paths, VAULT, { metricsPort: 0 });
+  const asked = await freePortNumber();
+  await prepareConfig(paths, VAULT, { metricsPort: asked });
+  t.match(await readFile(paths.config, 'utf8'), `listen = "127.0.0.1:${String(asked)}"`);
+});
+
+void test('asking for any metrics port leaves the recorded one alone', async (t) => {
+  const paths = await directory(t);
+  await prepareConfig(paths, VAULT, { metricsPort: 0 });
+  const before = await readFile(paths.config, 'utf8');
+  await prepareConfig(paths, VAULT, { metricsPort: 0 });
+  t.equal(await readFile(paths.config, 'utf8'), before);
 });
 
 void test('a recorded metrics port that is busy is replaced, with a note', async (t) => {

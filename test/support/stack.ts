@@ -69,9 +69,9 @@ export class Stack {
 
   /** Starts (again) on the same directory and waits for the line `ready`. */
   async startDev(): Promise<void> {
-    const dev = spawn(process.execPath, [main, 'dev', '--state', this.dir, '--no-demo-disk'], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    // Any port: files of tests run side by side, and two of them would find the usual one free.
+    const args = ['dev', '--state', this.dir, '--no-demo-disk', '--metrics-port', '0'];
+    const dev = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#dev = dev;
     let stdout = '';
     const ready = new Promise<void>((resolve, reject) => {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
-import { type CliContext, notEmpty, print } from '../context.js';
+import { type CliContext, notEmpty, print, wholeNumber } from '../context.js';
 import { defaultDevDirectory } from '../paths.js';
 
 interface DevOptions {
   readonly state?: string;
   readonly demoDisk: boolean;
+  readonly metricsPort?: number;
   readonly json?: true;
 }
 
@@ -21,6 +22,12 @@ export function addDevCommand(program: Command, context: CliContext): void {
       ).argParser(notEmpty),
     )
     .addOption(new Option('--no-demo-disk', 'make no disk; key and set only'))
+    .addOption(
+      new Option(
+        '--metrics-port <port>',
+        'serves metrics on this port of 127.0.0.1; 0: any free one',
+      ).argParser(wholeNumber({ min: 0, max: 65_535 })),
+    )
     .addOption(new Option('--json', 'print what runs where as JSON on one line'))
     .action(async (options: DevOptions) => {
       const { devPaths } = await import('../dev/state-directory.js');
@@ -37,6 +44,7 @@ export function addDevCommand(program: Command, context: CliContext): void {
       context.exitCode = await runDev({
         paths,
         demoDisk: options.demoDisk,
+        metricsPort: options.metricsPort,
         vaultCommand: self('vault', 'serve', '--state', paths.vaultState),
         daemonCommand: self('daemon', '--config', paths.config),
         signals: process,

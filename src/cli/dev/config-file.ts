@@ -18,7 +18,8 @@ type DevFacts = Readonly<Record<string, unknown>>;
 
 /**
  * Makes sure that keyhold.toml exists and fits this directory and this vault. A file that stands is
- * the user's: it is checked, and nothing in it is changed but a metrics port that is busy.
+ * the user's: it is checked, and nothing in it is changed but a metrics port that is busy, or is not
+ * the one that was asked for. `metricsPort` 0 takes any free port for a new file.
  */
 export async function prepareConfig(
   paths: DevPaths,
@@ -36,12 +37,14 @@ export async function prepareConfig(
   checkFacts(config, facts);
   const listen = config.metrics.listen;
   if (listen === null || listen.host !== METRICS_HOST) return;
-  const wanted = listen.port;
+  const wanted = options.metricsPort || listen.port;
   const port = await freePort(wanted);
-  if (port === wanted) return;
-  options.note?.(`metrics port ${wanted} is busy: ${paths.config} says ${port} from now on`);
+  if (port === listen.port) return;
+  const why = port === wanted ? '' : `metrics port ${wanted} is busy: `;
+  options.note?.(`${why}${paths.config} says metrics port ${port} from now on`);
   const line = `listen = "${METRICS_HOST}:${port}"`;
-  await writeFileAtomic(paths.config, text.replace(metricsLine(wanted), line), { mode: 0o600 });
+  const changed = text.replace(metricsLine(listen.port), line);
+  await writeFileAtomic(paths.config, changed, { mode: 0o600 });
 }
 
 function factsOf(paths: DevPaths, vault: VaultReady): DevFacts {

@@ -34,6 +34,8 @@ export interface CommandLine {
 export interface DevRun {
   readonly paths: DevPaths;
   readonly demoDisk: boolean;
+  /** 0 to 65535; undefined leaves it to keyhold.toml, or is the usual one in a new file. */
+  readonly metricsPort?: number | undefined;
   /** Prints the ready line of `vault serve`, then runs until SIGTERM or the end of its input. */
   readonly vaultCommand: CommandLine;
   readonly daemonCommand: CommandLine;
@@ -87,7 +89,8 @@ async function bringUp(run: DevRun, family: Family, signal: AbortSignal): Promis
   const startMsMax = run.startMsMax ?? START_MS_MAX;
   note('starting the embedded vault');
   const vault = await startVault(run, family, bounded('vault', startMsMax, signal));
-  await prepareConfig(paths, vault, { note });
+  const { metricsPort } = run;
+  await prepareConfig(paths, vault, metricsPort === undefined ? { note } : { metricsPort, note });
   note('starting the daemon');
   const status = await startDaemon(run, family, bounded('daemon', startMsMax, signal));
   const demo = {
