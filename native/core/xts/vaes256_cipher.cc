@@ -80,8 +80,7 @@ constexpr ScheduledKernel kKernel = {"vaes256", RunSectors<Lanes256, true>,
 // libgcc reads CPUID and, for the vector widths, XGETBV: "avx2" also means that the system saves
 // the 256-bit registers.
 bool HasVaes256() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("vaes") &&
-         __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("aes");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes") && CpuHasVectorAes();
 }
 
 Result<std::unique_ptr<Cipher>> CreateVaes256Cipher(std::span<const uint8_t> dek,

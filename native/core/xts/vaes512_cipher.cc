@@ -93,8 +93,7 @@ constexpr ScheduledKernel kKernel = {"vaes512", RunSectors<Lanes512, true>,
 // the 512-bit registers.
 bool HasVaes512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("vaes") && __builtin_cpu_supports("vpclmulqdq") &&
-         __builtin_cpu_supports("aes");
+         __builtin_cpu_supports("aes") && CpuHasVectorAes();
 }
 
 Result<std::unique_ptr<Cipher>> CreateVaes512Cipher(std::span<const uint8_t> dek,

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -22,5 +26,19 @@ Result<std::unique_ptr<Cipher>> CreateVaes512Cipher(std::span<const uint8_t> dek
                                                     uint32_t sector_size_bytes);
 Result<std::unique_ptr<Cipher>> CreateVaes256Cipher(std::span<const uint8_t> dek,
                                                     uint32_t sector_size_bytes);
+
+#if defined(__x86_64__)
+/// Instructions that compilers before clang 15 do not know by name in __builtin_cpu_supports.
+inline bool CpuHasVectorAes() {
+  uint32_t eax = 0;
+  uint32_t ebx = 0;
+  uint32_t ecx = 0;
+  uint32_t edx = 0;
+  constexpr uint32_t kVaes = 1U << 9;
+  constexpr uint32_t kVpclmulqdq = 1U << 10;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  return (ecx & kVaes) != 0 && (ecx & kVpclmulqdq) != 0;
+}
+#endif
 
 }  // namespace keyhold::xts
