@@ -149,6 +149,21 @@ bool Read(Napi::Value value, std::string_view what, Napi::Function* out) {
   return true;
 }
 
+Napi::Object ToObject(Napi::Env env, const PeerAddress& peer) {
+  Napi::Object object = Napi::Object::New(env);
+  if (peer.kind == PeerAddress::Kind::kUnix) {
+    object.Set("kind", "unix");
+    object.Set("pid", static_cast<int32_t>(peer.pid));
+    object.Set("uid", static_cast<uint32_t>(peer.uid));
+    object.Set("gid", static_cast<uint32_t>(peer.gid));
+  } else {
+    object.Set("kind", "tcp");
+    object.Set("address", peer.address);
+    object.Set("port", static_cast<uint32_t>(peer.port));
+  }
+  return object;
+}
+
 Napi::Uint8Array CopyBytes(Napi::Env env, std::span<const uint8_t> bytes) {
   Napi::Uint8Array array = Napi::Uint8Array::New(env, bytes.size());
   if (!bytes.empty() && !env.IsExceptionPending()) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/base/peer_address.h"
 #include "core/base/result.h"
 
 namespace keyhold::binding {
@@ -62,6 +63,9 @@ bool ReadField(Napi::Object object, const char* name, T* out) {
   if (object.Env().IsExceptionPending()) return false;
   return Read(value, name, out);
 }
+
+/// A PeerAddress of src/nbd/peer.ts.
+Napi::Object ToObject(Napi::Env env, const PeerAddress& peer);
 
 /// A fresh Uint8Array that holds a copy.
 Napi::Uint8Array CopyBytes(Napi::Env env, std::span<const uint8_t> bytes);

@@ -24,7 +24,7 @@ struct EventToObject {
     Napi::Object object = Start("negotiation-open");
     object.Set("connectionId", event.connection_id);
     object.Set("listenerId", event.listener_id);
-    object.Set("peer", event.peer);
+    object.Set("peer", ToObject(env, event.peer));
     return object;
   }
   Napi::Object operator()(const NegotiationData& event) const {

@@ -195,10 +195,13 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
       Napi::Object object = Napi::Object::New(env);
       object.Set("id", all[i].id);
       object.Set("shard", all[i].shard);
-      object.Set("peer", all[i].peer);
+      object.Set("peer", ToObject(env, all[i].peer));
       object.Set("diskId", all[i].disk_id);
       object.Set("connectedAtBootMs", static_cast<double>(all[i].connected_ns) / kNsPerMs);
       object.Set("inFlight", all[i].in_flight);
+      object.Set("bytesIn", static_cast<double>(all[i].bytes_in));
+      object.Set("bytesOut", static_cast<double>(all[i].bytes_out));
+      object.Set("requests", static_cast<double>(all[i].requests));
       array.Set(i, object);
     }
     return array;

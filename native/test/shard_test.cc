@@ -214,7 +214,12 @@ TEST(TcpListener, PicksAPortAndNamesItsPeers) {
   const std::optional<NegotiationOpen> open = plane.WaitFor<NegotiationOpen>();
   ASSERT_TRUE(open);
   EXPECT_EQ(open->listener_id, listener.id);
-  EXPECT_EQ(open->peer.rfind("127.0.0.1:", 0), 0U);
+  sockaddr_in local{};
+  socklen_t bytes = sizeof local;
+  ASSERT_EQ(::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&local), &bytes), 0);
+  EXPECT_EQ(open->peer.kind, PeerAddress::Kind::kTcp);
+  EXPECT_EQ(open->peer.address, "127.0.0.1");
+  EXPECT_EQ(open->peer.port, ntohs(local.sin_port));
 }
 
 /// A plane whose negotiation the test itself answers.
@@ -264,8 +269,10 @@ class NegotiationTest : public ::testing::Test {
 TEST_F(NegotiationTest, IsPingPongAndNamesThePeer) {
   UniqueFd socket = ConnectTo(path_);
   const NegotiationOpen open = Await<NegotiationOpen>();
-  EXPECT_EQ(open.peer, "unix:pid=" + std::to_string(::getpid()) + ",uid=" +
-                           std::to_string(::getuid()) + ",gid=" + std::to_string(::getgid()));
+  EXPECT_EQ(open.peer.kind, PeerAddress::Kind::kUnix);
+  EXPECT_EQ(open.peer.pid, ::getpid());
+  EXPECT_EQ(open.peer.uid, ::getuid());
+  EXPECT_EQ(open.peer.gid, ::getgid());
   ASSERT_EQ(::send(socket.get(), "one", 3, 0), 3);
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_EQ(events(), 0U) << "nothing is read before the answer to open";

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-
-import type { TlsFacts } from '../nbd/peer.js';
+import type { PeerAddress, TlsFacts } from '../nbd/peer.js';
 
 /**
  * The addon's surface, exactly as native/binding exports it. Only the facade of this folder uses
@@ -98,7 +97,10 @@ export interface NativePlane {
    * `negotiation-tls` and `negotiation-data`.
    */
   respond(connectionId: number, send: Uint8Array | null, next: NextStep): void;
-  /** Closes a connection in negotiation (handshake time limit). Unknown ids are ignored. */
+  /**
+   * Closes a connection in negotiation or in transmission: requests under way end unanswered.
+   * Unknown ids are ignored.
+   */
   closeConnection(connectionId: number): void;
   openDisk(options: NativeDiskOptions, lease: NativeLease): NativeDisk;
   connections(): NativeConnection[];
@@ -111,11 +113,16 @@ export interface NativePlane {
 export interface NativeConnection {
   id: number;
   shard: number;
-  peer: string;
+  peer: PeerAddress;
   /** 0 while in negotiation. */
   diskId: number;
   connectedAtBootMs: number;
   inFlight: number;
+  /** Bytes of the NBD protocol since it was accepted, handshake included. */
+  bytesIn: number;
+  bytesOut: number;
+  /** Requests that were taken in transmission, whatever their answer. */
+  requests: number;
 }
 
 export interface NativeDisk {
@@ -175,7 +182,7 @@ export interface NativeDiskStats {
 }
 
 export type NativeEvent =
-  | { kind: 'negotiation-open'; connectionId: number; listenerId: number; peer: string }
+  | { kind: 'negotiation-open'; connectionId: number; listenerId: number; peer: PeerAddress }
   /** The handshake that `start-tls` began is done; to be answered like `negotiation-open`. */
   | { kind: 'negotiation-tls'; connectionId: number; tls: TlsFacts }
   | { kind: 'negotiation-data'; connectionId: number; data: Uint8Array }

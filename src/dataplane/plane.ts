@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { DiskClient, DiskPlane, DiskSpec, PlaneDisk, PlaneDiskEvent } from '../disks/ports.js';
 import type { ExportDirectory } from '../nbd/exports.js';
-import type { Peer, PeerAddress } from '../nbd/peer.js';
+import { type Peer, peerText } from '../nbd/peer.js';
 import type { Addon, NativeConnection, NativeDisk, NativeEvent, NativePlane } from './addon.js';
 import { nativeLease } from './custody.js';
 import { callNative, codes } from './errors.js';
@@ -187,13 +187,17 @@ export class DataPlane implements DiskPlane {
     return this.#native
       .connections()
       .filter((connection) => connection.diskId === diskId)
-      .map(({ id, peer, connectedAtBootMs }) => ({ id, peer, connectedAtBootMs }));
+      .map(({ id, peer, connectedAtBootMs }) => ({
+        id,
+        peer: peerText({ address: peer, tls: null }),
+        connectedAtBootMs,
+      }));
   }
 
   #dispatch(event: NativeEvent): void {
     switch (event.kind) {
       case 'negotiation-open':
-        this.#negotiator.opened({ ...event, address: parseAddress(event.peer) });
+        this.#negotiator.opened({ ...event, address: event.peer });
         break;
       case 'negotiation-tls':
         this.#negotiator.tlsStarted(event.connectionId, event.tls);
@@ -232,18 +236,4 @@ export class DataPlane implements DiskPlane {
     if (open === undefined) return;
     open.onEvent({ kind, clients: this.#clientsOf(diskId).length });
   }
-}
-
-/** Native code gives the peer as text: `unix:pid=1,uid=2,gid=3` or `ADDRESS:PORT`. */
-function parseAddress(peer: string): PeerAddress {
-  const unix = /^unix:pid=(\d+),uid=(\d+),gid=(\d+)$/.exec(peer);
-  if (unix !== null) {
-    return { kind: 'unix', pid: Number(unix[1]), uid: Number(unix[2]), gid: Number(unix[3]) };
-  }
-  const colon = peer.lastIndexOf(':');
-  return {
-    kind: 'tcp',
-    address: peer.slice(0, colon).replace(/^\[|\]$/g, ''),
-    port: Number(peer.slice(colon + 1)),
-  };
 }

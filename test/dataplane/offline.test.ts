@@ -249,6 +249,30 @@ void test('a client on TCP is known by its address and port', async (t) => {
   client.destroy();
 });
 
+void test('a connection is listed with its peer as the kernel names it', async (t) => {
+  const { connect, name } = await serve();
+  const client = await connect();
+  const diskId = rig.plane.disk(name)?.native.id;
+  const found = rig.plane.connections().find((connection) => connection.diskId === diskId);
+  const { pid, getuid, getgid } = process;
+  t.same(found?.peer, { kind: 'unix', pid, uid: getuid?.(), gid: getgid?.() });
+  client.destroy();
+});
+
+void test('a connection is listed with what passed over it', async (t) => {
+  const { connect, name } = await serve();
+  const client = await connect();
+  const diskId = rig.plane.disk(name)?.native.id;
+  const find = () => rig.plane.connections().find((connection) => connection.diskId === diskId);
+  const before = find();
+  await client.write(0, Buffer.alloc(512));
+  const after = find();
+  t.equal((after?.requests ?? 0) - (before?.requests ?? 0), 1);
+  t.equal((after?.bytesIn ?? 0) - (before?.bytesIn ?? 0), 28 + 512);
+  t.ok((after?.bytesOut ?? 0) > 0);
+  client.destroy();
+});
+
 void test('a client is listed with the time at which it came', async (t) => {
   const { connect, disk } = await serve();
   const before = addon.bootTimeMs();

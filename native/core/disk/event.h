@@ -7,13 +7,15 @@
 #include <variant>
 #include <vector>
 
+#include "core/base/peer_address.h"
+
 namespace keyhold {
 
 /// A connection was accepted; it waits for Plane::Respond.
 struct NegotiationOpen {
   uint32_t connection_id;
   uint32_t listener_id;
-  std::string peer;
+  PeerAddress peer;
 };
 /// Bytes of a connection in option negotiation; it waits for Plane::Respond.
 struct NegotiationData {

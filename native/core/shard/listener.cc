@@ -146,26 +146,6 @@ Result<std::shared_ptr<ListeningSocket>> OpenTcpListener(const std::string& host
   return listener;
 }
 
-std::string DescribePeer(int socket) {
-  sockaddr_storage address{};
-  socklen_t bytes = sizeof address;
-  if (::getpeername(socket, reinterpret_cast<sockaddr*>(&address), &bytes) != 0) return "gone";
-  if (address.ss_family == AF_UNIX) {
-    ucred peer{};
-    bytes = sizeof peer;
-    if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) return "unix";
-    return "unix:pid=" + std::to_string(peer.pid) + ",uid=" + std::to_string(peer.uid) +
-           ",gid=" + std::to_string(peer.gid);
-  }
-  char text[INET6_ADDRSTRLEN] = "";
-  if (address.ss_family == AF_INET6) {
-    ::inet_ntop(AF_INET6, &reinterpret_cast<sockaddr_in6&>(address).sin6_addr, text, sizeof text);
-    return std::string("[").append(text).append("]:").append(std::to_string(PortOf(address)));
-  }
-  ::inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in&>(address).sin_addr, text, sizeof text);
-  return std::string(text) + ":" + std::to_string(PortOf(address));
-}
-
 Acceptor::Acceptor(Shard& shard, Plane& plane, std::shared_ptr<ListeningSocket> listener)
     : shard_(shard), plane_(plane), listener_(std::move(listener)) {}
 

@@ -38,9 +38,6 @@ Result<std::shared_ptr<ListeningSocket>> OpenUnixListener(const std::string& pat
 /// `host` is an IP address or "localhost". Port 0 picks one.
 Result<std::shared_ptr<ListeningSocket>> OpenTcpListener(const std::string& host, uint16_t port);
 
-/// "unix:pid=…,uid=…,gid=…" or "address:port".
-std::string DescribePeer(int socket);
-
 /// Accepts on one socket for one shard and hands each connection to the plane.
 class Acceptor {
  public:

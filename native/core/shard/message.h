@@ -8,6 +8,8 @@
 #include <variant>
 #include <vector>
 
+#include "core/base/peer_address.h"
+#include "core/disk/disk_counters.h"
 #include "core/disk/disk_order.h"
 #include "core/io/unique_fd.h"
 
@@ -21,10 +23,15 @@ struct ConnectionRecord {
   uint32_t id = 0;
   uint32_t shard = 0;
   uint32_t listener_id = 0;
-  std::string peer;
+  PeerAddress peer;
   int64_t connected_ns = 0;
   std::atomic<uint32_t> disk_id{0};  // 0 while in negotiation
   std::atomic<uint32_t> in_flight{0};
+  // From the first byte of the handshake on, as they pass the socket's protocol: a TLS record
+  // counts what is in it.
+  Counter bytes_in;
+  Counter bytes_out;
+  Counter requests;  // that were taken in transmission, whatever their answer
 };
 
 /// What a shard does next with a connection in negotiation.
@@ -45,6 +52,7 @@ struct AnswerNegotiation {
   std::vector<uint8_t> send;
   NextStep next;
 };
+/// In either phase: requests that are under way are dropped as soon as nothing is pending for them.
 struct CloseConnection {
   uint32_t connection_id;
 };

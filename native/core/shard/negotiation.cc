@@ -46,7 +46,10 @@ void Negotiation::OnSent(int32_t result) {
     Close(std::string("send in negotiation: ") + std::strerror(-result));
     return;
   }
-  if (result > 0) sent_bytes_ += static_cast<size_t>(result);
+  if (result > 0) {
+    sent_bytes_ += static_cast<size_t>(result);
+    record_->bytes_out.Add(static_cast<uint64_t>(result));
+  }
   SendRest();
 }
 
@@ -79,6 +82,7 @@ void Negotiation::OnReceived(int32_t result) {
     shard_.MarkWork(*this);
     return;
   }
+  if (result > 0) record_->bytes_in.Add(static_cast<uint64_t>(result));
   if (result == -EINTR || result == -EAGAIN) {
     Receive();
   } else if (state_ == State::kLingering) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/shard/plane.h"
 
+#include <optional>
 #include <utility>
 
 #include "core/shard/set_key_reaper.h"
@@ -218,9 +219,11 @@ void Plane::CloseListener(uint32_t listener_id) {
 }
 
 void Plane::Welcome(UniqueFd socket, const ListeningSocket& listener) {
+  std::optional<PeerAddress> peer = ReadPeerAddress(socket.get());
+  if (!peer) return;
   auto record = std::make_shared<ConnectionRecord>();
   record->listener_id = listener.id;
-  record->peer = DescribePeer(socket.get());
+  record->peer = std::move(*peer);
   record->connected_ns = BootTimeNs();
   std::lock_guard lock(mutex_);
   if (stopped_ || connections_.size() >= kConnectionsMax) return;
@@ -263,7 +266,8 @@ std::vector<Plane::ConnectionInfo> Plane::Connections() const {
   all.reserve(connections_.size());
   for (const auto& [id, record] : connections_) {
     all.push_back({id, record->shard, record->peer, record->disk_id.load(), record->connected_ns,
-                   record->in_flight.load()});
+                   record->in_flight.load(), record->bytes_in.Get(), record->bytes_out.Get(),
+                   record->requests.Get()});
   }
   return all;
 }

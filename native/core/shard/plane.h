@@ -59,14 +59,18 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   void CloseListener(uint32_t listener_id);
 
   void Respond(uint32_t connection_id, std::vector<uint8_t> send, NextStep next);
+  /// In negotiation or in transmission. Unknown ids are ignored.
   void CloseConnection(uint32_t connection_id);
   struct ConnectionInfo {
     uint32_t id;
     uint32_t shard;
-    std::string peer;
+    PeerAddress peer;
     uint32_t disk_id;
     int64_t connected_ns;
     uint32_t in_flight;
+    uint64_t bytes_in;
+    uint64_t bytes_out;
+    uint64_t requests;
   };
   std::vector<ConnectionInfo> Connections() const;
 

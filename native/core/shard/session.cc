@@ -117,6 +117,7 @@ void Session::Admit(const wire::RequestHeader& header) {
   ++in_flight_;
   in_flight_bytes_ += request.cost_bytes();
   record_->in_flight.store(in_flight_, std::memory_order_relaxed);
+  record_->requests.Add(1);
   disk_.counters().in_flight.Add(1);
 
   WireError error = ValidateRequest(header, disk_.disk().geometry(), structured_replies_);
@@ -201,6 +202,7 @@ void Session::OnReceived(int32_t result) {
     if (payload_ != nullptr) Free(*std::exchange(payload_, nullptr));
     if (discard_ != nullptr) Free(*std::exchange(discard_, nullptr));
   } else if (result > 0) {
+    record_->bytes_in.Add(static_cast<uint64_t>(result));
     Received(static_cast<size_t>(result));
   } else if (result != -ECANCELED && result != -EINTR && result != -EAGAIN) {
     Close(std::string("receive: ") + std::strerror(-result));

@@ -50,6 +50,7 @@ void Session::OnSent(int32_t result) {
   sending_ = 0;
   if (result > 0) {
     progress_ns_ = BootTimeNs();
+    record_->bytes_out.Add(static_cast<uint64_t>(result));
     SettleSent(static_cast<size_t>(result));
   } else if (!closing_ && result != -ECANCELED && result != -EINTR && result != -EAGAIN) {
     Close(std::string("send: ") + std::strerror(-result));

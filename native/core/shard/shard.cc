@@ -223,9 +223,9 @@ void Shard::Handle(AnswerNegotiation message) {
 void Shard::Handle(CloseConnection message) {
   auto found = connections_.find(message.connection_id);
   if (found == connections_.end()) return;
-  if (auto* negotiation = dynamic_cast<Negotiation*>(found->second.get())) {
-    negotiation->Close("the server ended negotiation");
-  }
+  const bool negotiating = dynamic_cast<Negotiation*>(found->second.get()) != nullptr;
+  found->second->Close(negotiating ? "the server ended negotiation"
+                                   : "the server closed the connection");
 }
 
 void Shard::Handle(StartAccepting message) {
