@@ -9,7 +9,15 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { test } from 'tap';
 import { NbdClient, OptionRefused } from '../support/nbd-client.js';
-import { CMD, CMD_FLAG, ERRNO, OPT, ProtocolViolation, REP } from '../support/nbd-wire.js';
+import {
+  CMD,
+  CMD_FLAG,
+  encodeUint32,
+  ERRNO,
+  OPT,
+  ProtocolViolation,
+  REP,
+} from '../support/nbd-wire.js';
 
 /*
  * Calibrates the raw client that later tests rely on: nbdkit must pass, made-up violations must
@@ -245,11 +253,132 @@ for (const [what, structured, answer, message] of violations) {
   void test(`a reply with ${what} is a protocol violation`, async (t) => {
     const client = await liar(t, answer);
     // The liar takes no options: transmission begins at once, as if both sides had agreed.
-    client.startTransmission({ structuredReplies: structured });
+    client.startTransmission({ replies: structured ? 'structured' : 'simple' });
     await t.rejects(client.read(1024, 512), { message });
     t.type(await client.ended(), ProtocolViolation);
   });
 }
+
+function extended(cookie: Buffer, type: number, payload: Buffer, offset = 1024): Buffer {
+  const head = Buffer.alloc(32);
+  head.writeUInt32BE(0x6e8a278c, 0);
+  head.writeUInt16BE(1, 4);
+  head.writeUInt16BE(type, 6);
+  head.set(cookie, 8);
+  head.writeBigUInt64BE(BigInt(offset), 16);
+  head.writeBigUInt64BE(BigInt(payload.length), 24);
+  return Buffer.concat([head, payload]);
+}
+
+/** Words of 4 bytes, as in a BLOCK_STATUS chunk. */
+function words(...values: number[]): Buffer {
+  return Buffer.concat(values.map(encodeUint32));
+}
+
+/** Each answers BLOCK_STATUS of 512 bytes at 1024, for which context 9 is selected. */
+const statusViolations: [string, boolean, number, (cookie: Buffer) => Buffer, RegExp][] = [
+  ['of no extent', false, 0, (cookie) => chunk(1, 5, cookie, words(9)), /has no extent/],
+  [
+    'of an unselected context',
+    false,
+    0,
+    (cookie) => chunk(1, 5, cookie, words(8, 512, 0)),
+    /not sel/,
+  ],
+  ['that does not add up', false, 0, (cookie) => chunk(1, 5, cookie, words(9, 512)), /has 8 bytes/],
+  ['with an extent of 0', false, 0, (cookie) => chunk(1, 5, cookie, words(9, 0, 0)), /of 0 bytes/],
+  [
+    'with an extent too many',
+    false,
+    0,
+    (cookie) => chunk(1, 5, cookie, words(9, 512, 0, 512, 3)),
+    /after the end/,
+  ],
+  [
+    'of two extents for REQ_ONE',
+    false,
+    CMD_FLAG.REQ_ONE,
+    (cookie) => chunk(1, 5, cookie, words(9, 256, 0, 256, 3)),
+    /2 extents/,
+  ],
+  [
+    'longer than REQ_ONE asked for',
+    false,
+    CMD_FLAG.REQ_ONE,
+    (cookie) => chunk(1, 5, cookie, words(9, 513, 0)),
+    /513 bytes/,
+  ],
+  [
+    'twice',
+    false,
+    0,
+    (cookie) =>
+      Buffer.concat([chunk(0, 5, cookie, words(9, 512, 0)), chunk(1, 5, cookie, words(9, 512, 0))]),
+    /second status/,
+  ],
+  ['that never comes', false, 0, (cookie) => chunk(1, 0, cookie, words()), /nothing of context 9/],
+  [
+    'of the compact kind',
+    true,
+    0,
+    (cookie) => extended(cookie, 5, words(9, 512, 0)),
+    /type is 0x5/,
+  ],
+  [
+    'with a wrong count',
+    true,
+    0,
+    (cookie) => extended(cookie, 6, words(9, 2, 0, 512, 0, 0)),
+    /says 2 extents and has 1/,
+  ],
+  [
+    'that echoes another offset',
+    true,
+    0,
+    (cookie) => extended(cookie, 6, words(9, 1, 0, 512, 0, 0), 0),
+    /echoes offset 0/,
+  ],
+  ['in a simple reply', true, 0, (cookie) => simple(22, cookie), /simple reply after extended/],
+  [
+    'in a compact chunk',
+    true,
+    0,
+    (cookie) => chunk(1, 0, cookie, words()),
+    /structured reply with/,
+  ],
+];
+
+for (const [what, isExtended, flags, answer, message] of statusViolations) {
+  void test(`a status ${what} is a protocol violation`, async (t) => {
+    const client = await liar(t, answer);
+    client.startTransmission({ replies: isExtended ? 'extended' : 'structured', contexts: [9] });
+    const request = { command: CMD.BLOCK_STATUS, flags, offset: 1024, length: 512 };
+    await t.rejects(client.request(request), { message });
+    t.type(await client.ended(), ProtocolViolation);
+  });
+}
+
+void test('an extended status is understood', async (t) => {
+  const client = await liar(t, (cookie) => extended(cookie, 6, words(9, 1, 1, 0, 0, 3)));
+  client.startTransmission({ replies: 'extended', contexts: [9] });
+  const reply = await client.request({
+    command: CMD.BLOCK_STATUS,
+    offset: 1024,
+    length: 2n ** 40n,
+  });
+  t.strictSame(reply.status.get(9), [{ length: 2n ** 32n, flags: 3n }]);
+});
+
+void test('nbdkit: BLOCK_STATUS tells holes', async (t) => {
+  const client = await ready(t, await nbdkit(t, 'memory', '1M'));
+  await client.option(OPT.STRUCTURED_REPLY);
+  const [context] = await client.setMetaContext('');
+  t.match(context, { name: 'base:allocation' });
+  await client.go('');
+  const { status } = await client.request({ command: CMD.BLOCK_STATUS, length: 1_048_576 });
+  t.strictSame(status.get(context?.id ?? -1), [{ length: 1_048_576n, flags: 3n }]);
+  await client.disconnect();
+});
 
 void test('chunks in any order, holes and an error with text are understood', async (t) => {
   const client = await liar(t, (cookie) =>
@@ -259,7 +388,7 @@ void test('chunks in any order, holes and an error with text are understood', as
       chunk(1, 0x8002, cookie, error(5, 'medium', u64(1152))),
     ]),
   );
-  client.startTransmission({ structuredReplies: true });
+  client.startTransmission({ replies: 'structured' });
   const reply = await client.read(1024, 512);
   t.match(reply, { errno: 5, message: 'medium', errorOffset: 1152n, chunks: [1, 2, 0x8002] });
   t.ok(reply.data.subarray(256).equals(Buffer.alloc(256, 7)));

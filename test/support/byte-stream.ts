@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 
 /** The peer closed or reset the connection while bytes were awaited. */
 export class ConnectionEnded extends Error {
@@ -13,12 +13,16 @@ export class ByteStream {
   #ended: ConnectionEnded | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(socket: Socket) {
-    socket.on('data', (chunk: Buffer) => {
-      this.#chunks.push(chunk);
-      this.#available += chunk.length;
-      this.#wake?.();
-    });
+  readonly #socket: Duplex;
+  readonly #onData = (chunk: Buffer): void => {
+    this.#chunks.push(chunk);
+    this.#available += chunk.length;
+    this.#wake?.();
+  };
+
+  constructor(socket: Duplex) {
+    this.#socket = socket;
+    socket.on('data', this.#onData);
     socket.on('error', (error) => this.#end(`connection failed: ${error.message}`));
     socket.on('end', () => this.#end('peer closed the connection'));
     socket.on('close', () => this.#end('connection closed'));
@@ -41,6 +45,11 @@ export class ByteStream {
     this.#chunks = rest.length > 0 ? [rest] : [];
     this.#available = rest.length;
     return all?.subarray(0, lengthBytes) ?? Buffer.alloc(0);
+  }
+
+  /** Leaves the socket to another reader. */
+  detach(): void {
+    this.#socket.off('data', this.#onData);
   }
 
   /** Resolves when the peer has closed; gives the bytes that came before. */

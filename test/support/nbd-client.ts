@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 import { connect } from 'node:net';
 import type { NetConnectOpts, Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { ByteStream } from './byte-stream.js';
+import type { Agreed, Reply, ReplyKind } from './nbd-chunk-rules.js';
 import { ReplyReader } from './nbd-replies.js';
-import type { Reply } from './nbd-replies.js';
 import {
   CMD,
+  CMD_FLAG,
   demand,
   encodeClientFlags,
+  encodeExtendedRequest,
   encodeInfoData,
+  encodeMetaContextData,
   encodeOption,
   encodeRequest,
   INFO_ID,
   OPT,
   parseHello,
   parseInfoItems,
+  parseMetaContext,
   parseOptionReplyHead,
   parseServerData,
   REP,
@@ -35,9 +41,11 @@ export interface Request {
   readonly command: number;
   readonly flags?: number;
   readonly offset?: number | bigint;
-  readonly length?: number;
-  /** For WRITE; `length` defaults to its size. */
+  readonly length?: number | bigint;
+  /** For WRITE; `length` defaults to its size. With extended headers PAYLOAD_LEN goes along. */
   readonly payload?: Uint8Array;
+  /** With extended headers, of a BLOCK_STATUS: the contexts that it asks for, in a payload. */
+  readonly contexts?: readonly number[];
   readonly cookie?: bigint;
 }
 
@@ -47,17 +55,27 @@ export interface Request {
  * the server has closed.
  */
 export class NbdClient {
-  readonly socket: Socket;
-  readonly stream: ByteStream;
-  #structuredReplies = false;
+  #socket: Socket;
+  #stream: ByteStream;
+  #agreedReplies: ReplyKind = 'simple';
+  #contexts: readonly number[] = [];
   #noZeroes = false;
   #nextCookie = 1n;
   #replies: ReplyReader | undefined;
   #ended: Promise<Error> | undefined;
 
   private constructor(socket: Socket) {
-    this.socket = socket;
-    this.stream = new ByteStream(socket);
+    this.#socket = socket;
+    this.#stream = new ByteStream(socket);
+  }
+
+  /** After STARTTLS the one inside TLS. */
+  get socket(): Socket {
+    return this.#socket;
+  }
+
+  get stream(): ByteStream {
+    return this.#stream;
   }
 
   /** Connects and sends nothing. A failed connection shows at the first read. */
@@ -106,6 +124,8 @@ export class NbdClient {
   /** Sends an option and reads its replies up to ACK; an error reply throws OptionRefused. */
   async option(option: number, data?: Buffer): Promise<OptionReply[]> {
     this.sendOption(option, data);
+    // It replaces the earlier selection even when it fails.
+    if (option === OPT.SET_META_CONTEXT) this.#contexts = [];
     const replies: OptionReply[] = [];
     for (;;) {
       const reply = await this.receiveOptionReply(option);
@@ -114,7 +134,7 @@ export class NbdClient {
       }
       if (reply.type === REP.ACK) {
         demand(reply.data.length === 0, `ACK has ${reply.data.length} bytes of data`);
-        if (option === OPT.STRUCTURED_REPLY) this.#structuredReplies = true;
+        this.#agree(option, replies);
         return replies;
       }
       replies.push(reply);
@@ -155,9 +175,45 @@ export class NbdClient {
     return { sizeBytes: head.readBigUInt64BE(0), flags: head.readUInt16BE(8) };
   }
 
+  /** Selects metadata contexts; gives what the server knows of them. */
+  async setMetaContext(
+    name: string,
+    queries: readonly string[] = ['base:allocation'],
+  ): Promise<{ id: number; name: string }[]> {
+    const replies = await this.option(OPT.SET_META_CONTEXT, encodeMetaContextData(name, queries));
+    return replies.map(({ data }) => parseMetaContext(data));
+  }
+
+  /** STARTTLS and the handshake, after which nothing that was negotiated before holds. */
+  async startTls(options: ConnectionOptions): Promise<TLSSocket> {
+    await this.option(OPT.STARTTLS);
+    return this.shakeHands(options);
+  }
+
+  /** The TLS handshake alone. */
+  async shakeHands(options: ConnectionOptions): Promise<TLSSocket> {
+    this.#stream.detach();
+    const secure = connectTls({ ...options, socket: this.#socket });
+    await new Promise<void>((resolve, reject) => {
+      secure.once('secureConnect', resolve);
+      secure.once('error', reject);
+      secure.once('close', () => reject(new Error('closed during the TLS handshake')));
+    });
+    this.#socket = secure;
+    this.#stream = new ByteStream(secure);
+    this.#agreedReplies = 'simple';
+    this.#contexts = [];
+    return secure;
+  }
+
   /** From now on bytes are replies. `go` and `exportName` call it themselves. */
-  startTransmission(agreed = { structuredReplies: this.#structuredReplies }): void {
-    this.#replies = new ReplyReader(this.stream, agreed);
+  startTransmission(agreed: Partial<Agreed> = {}): void {
+    this.#agreedReplies = agreed.replies ?? this.#agreedReplies;
+    this.#contexts = agreed.contexts ?? this.#contexts;
+    this.#replies = new ReplyReader(this.stream, {
+      replies: this.#agreedReplies,
+      contexts: this.#contexts,
+    });
     this.#ended = this.#replies.run().then(
       () => new Error('the reply reader stopped'),
       (error: unknown) => error as Error,
@@ -167,12 +223,25 @@ export class NbdClient {
   /** Sends a request; the promise is its reply, whatever the order in which replies come. */
   request(request: Request): Promise<Reply> {
     const replies = this.#transmission();
-    const { command, flags = 0, payload } = request;
+    const { command, contexts } = request;
     const cookie = request.cookie ?? this.#nextCookie++;
     const offset = BigInt(request.offset ?? 0);
-    const length = request.length ?? payload?.length ?? 0;
-    const reply = replies.expect(cookie, { command, flags, offset, length });
-    this.send(encodeRequest({ command, flags, cookie, offset, length }));
+    const length = BigInt(request.length ?? request.payload?.length ?? 0);
+    const payload = contexts === undefined ? request.payload : statusPayload(length, contexts);
+    const extended = this.#agreedReplies === 'extended';
+    const payloadFlag = extended && payload !== undefined ? CMD_FLAG.PAYLOAD_LEN : 0;
+    const flags = (request.flags ?? 0) | payloadFlag;
+    const about = {
+      command,
+      flags,
+      offset,
+      length,
+      ...(contexts === undefined ? {} : { contexts }),
+    };
+    const reply = replies.expect(cookie, about);
+    const wireLength = contexts === undefined ? length : (payload?.length ?? 0);
+    const encode = extended ? encodeExtendedRequest : encodeRequest;
+    this.send(encode({ command, flags, cookie, offset, length: wireLength }));
     if (payload !== undefined) this.send(payload);
     return reply;
   }
@@ -202,7 +271,8 @@ export class NbdClient {
 
   /** DISC, then waits for the server to close. */
   async disconnect(): Promise<void> {
-    this.send(encodeRequest({ command: CMD.DISC, cookie: 0n, offset: 0n, length: 0 }));
+    const encode = this.#agreedReplies === 'extended' ? encodeExtendedRequest : encodeRequest;
+    this.send(encode({ command: CMD.DISC, cookie: 0n, offset: 0n, length: 0 }));
     this.socket.end();
     await this.ended();
     this.socket.destroy();
@@ -211,6 +281,14 @@ export class NbdClient {
   /** Closes at once, without a word. */
   destroy(): void {
     this.socket.destroy();
+  }
+
+  #agree(option: number, replies: readonly OptionReply[]): void {
+    if (option === OPT.STRUCTURED_REPLY) this.#agreedReplies = 'structured';
+    if (option === OPT.EXTENDED_HEADERS) this.#agreedReplies = 'extended';
+    if (option === OPT.SET_META_CONTEXT) {
+      this.#contexts = replies.map(({ data }) => parseMetaContext(data).id);
+    }
   }
 
   async #infoOrGo(option: number, name: string, infos: readonly number[]): Promise<ExportFacts> {
@@ -223,6 +301,14 @@ export class NbdClient {
     if (this.#replies === undefined) throw new Error('transmission has not begun');
     return this.#replies;
   }
+}
+
+/** What a BLOCK_STATUS with payload carries: the length that it is about, and contexts. */
+function statusPayload(length: bigint, contexts: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(8 + 4 * contexts.length);
+  bytes.writeBigUInt64BE(length, 0);
+  for (const [index, id] of contexts.entries()) bytes.writeUInt32BE(id, 8 + 4 * index);
+  return bytes;
 }
 
 const ALL_INFOS: readonly number[] = [INFO_ID.NAME, INFO_ID.DESCRIPTION, INFO_ID.BLOCK_SIZE];

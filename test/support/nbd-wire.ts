@@ -27,9 +27,13 @@ export const REP = {
   ERR_UNSUP: 0x80000001,
   ERR_POLICY: 0x80000002,
   ERR_INVALID: 0x80000003,
+  ERR_PLATFORM: 0x80000004,
+  ERR_TLS_REQD: 0x80000005,
   ERR_UNKNOWN: 0x80000006,
   ERR_SHUTDOWN: 0x80000007,
+  ERR_BLOCK_SIZE_REQD: 0x80000008,
   ERR_TOO_BIG: 0x80000009,
+  ERR_EXT_HEADER_REQD: 0x8000000a,
 } as const;
 
 export const INFO_ID = { EXPORT: 0, NAME: 1, DESCRIPTION: 2, BLOCK_SIZE: 3 } as const;
@@ -45,7 +49,30 @@ export const CMD = {
   BLOCK_STATUS: 7,
 } as const;
 
-export const CMD_FLAG = { FUA: 1, NO_HOLE: 2, DF: 4, REQ_ONE: 8, FAST_ZERO: 16 } as const;
+export const CMD_FLAG = {
+  FUA: 1,
+  NO_HOLE: 2,
+  DF: 4,
+  REQ_ONE: 8,
+  FAST_ZERO: 16,
+  PAYLOAD_LEN: 32,
+} as const;
+
+/** Bits of the transmission flags. */
+export const EXPORT_FLAG = {
+  HAS_FLAGS: 1,
+  READ_ONLY: 2,
+  SEND_FLUSH: 4,
+  SEND_FUA: 8,
+  ROTATIONAL: 16,
+  SEND_TRIM: 32,
+  SEND_WRITE_ZEROES: 64,
+  SEND_DF: 128,
+  CAN_MULTI_CONN: 256,
+  SEND_CACHE: 1024,
+  SEND_FAST_ZERO: 2048,
+  BLOCK_STATUS_PAYLOAD: 4096,
+} as const;
 
 export const ERRNO = {
   EPERM: 1,
@@ -63,12 +90,14 @@ export const CHUNK = {
   OFFSET_DATA: 1,
   OFFSET_HOLE: 2,
   BLOCK_STATUS: 5,
+  BLOCK_STATUS_EXT: 6,
   ERROR: 0x8001,
   ERROR_OFFSET: 0x8002,
 } as const;
 
 export const SIMPLE_REPLY_MAGIC = 0x67446698;
 export const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+export const EXTENDED_REPLY_MAGIC = 0x6e8a278c;
 
 /** A server did what the protocol forbids. */
 export class ProtocolViolation extends Error {
@@ -117,23 +146,57 @@ export function encodeInfoData(name: string | Buffer, infos: readonly number[] =
   return bytes;
 }
 
+/** Data of LIST_META_CONTEXT and SET_META_CONTEXT. */
+export function encodeMetaContextData(name: string, queries: readonly string[]): Buffer {
+  const counted = (text: string): Buffer => {
+    const bytes = Buffer.from(text);
+    return Buffer.concat([encodeUint32(bytes.length), bytes]);
+  };
+  return Buffer.concat([counted(name), encodeUint32(queries.length), ...queries.map(counted)]);
+}
+
+export function encodeUint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value, 0);
+  return bytes;
+}
+
+/** Data of REP_META_CONTEXT. */
+export function parseMetaContext(data: Buffer): { id: number; name: string } {
+  demand(data.length > 4, `REP_META_CONTEXT has ${data.length} bytes`);
+  return { id: data.readUInt32BE(0), name: data.toString('utf8', 4) };
+}
+
 export interface RequestHead {
   readonly command: number;
   readonly flags?: number;
   readonly cookie: bigint;
   readonly offset: bigint;
-  readonly length: number;
+  readonly length: number | bigint;
 }
 
+/** A compact request. */
 export function encodeRequest(head: RequestHead): Buffer {
   const bytes = Buffer.alloc(28);
-  bytes.writeUInt32BE(0x25609513, 0);
+  encodeRequestStart(bytes, 0x25609513, head);
+  bytes.writeUInt32BE(Number(head.length), 24);
+  return bytes;
+}
+
+/** A request with an extended header. */
+export function encodeExtendedRequest(head: RequestHead): Buffer {
+  const bytes = Buffer.alloc(32);
+  encodeRequestStart(bytes, 0x21e41c71, head);
+  bytes.writeBigUInt64BE(BigInt(head.length), 24);
+  return bytes;
+}
+
+function encodeRequestStart(bytes: Buffer, magic: number, head: RequestHead): void {
+  bytes.writeUInt32BE(magic, 0);
   bytes.writeUInt16BE(head.flags ?? 0, 4);
   bytes.writeUInt16BE(head.command, 6);
   bytes.writeBigUInt64BE(head.cookie, 8);
   bytes.writeBigUInt64BE(head.offset, 16);
-  bytes.writeUInt32BE(head.length, 24);
-  return bytes;
 }
 
 /** The server's first 18 bytes; gives its handshake flags. */
