@@ -22,6 +22,24 @@ namespace {
 constexpr double kNsPerMs = 1e6;
 constexpr uint32_t kModeMax = 0777;
 
+bool ReadReplies(Napi::Object object, wire::Replies* out) {
+  std::string text;
+  if (!ReadField(object, "replies", &text)) return false;
+  if (text == "simple") {
+    *out = wire::Replies::kSimple;
+  } else if (text == "structured") {
+    *out = wire::Replies::kStructured;
+  } else if (text == "extended") {
+    *out = wire::Replies::kExtended;
+  } else {
+    Napi::TypeError::New(object.Env(),
+                         "replies: expected simple, structured or extended, got " + text)
+        .ThrowAsJavaScriptException();
+    return false;
+  }
+  return true;
+}
+
 /// A NextStep of src/dataplane/addon.ts.
 bool ReadNextStep(Napi::Object object, NextStep* out) {
   std::string kind;
@@ -41,8 +59,8 @@ bool ReadNextStep(Napi::Object object, NextStep* out) {
     return false;
   }
   std::span<const uint8_t> leftover;
-  if (!ReadField(object, "diskId", &out->disk_id) ||
-      !ReadField(object, "structuredReplies", &out->structured_replies) ||
+  if (!ReadField(object, "diskId", &out->disk_id) || !ReadReplies(object, &out->agreed.replies) ||
+      !ReadField(object, "allocationContextId", &out->agreed.allocation_context_id) ||
       !ReadField(object, "leftover", &leftover)) {
     return false;
   }

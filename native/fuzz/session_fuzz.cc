@@ -267,7 +267,8 @@ void RunInput(std::span<const uint8_t> input) {
   NextStep next;
   next.kind = NextStep::Kind::kTransmission;
   next.disk_id = target.disk->id();
-  next.structured_replies = mode.agreed.replies == Replies::kStructured;
+  next.agreed.replies = mode.agreed.replies == Replies::kStructured ? wire::Replies::kStructured
+                                                                    : wire::Replies::kSimple;
   next.leftover.assign(stream.begin(), stream.begin() + static_cast<ptrdiff_t>(cut));
   Conversation conversation(TheServer().Connect(std::move(next)), *target.disk, mode.key);
   const std::vector<uint8_t> replies = conversation.Hold(std::span(stream).subspan(cut));

@@ -209,7 +209,8 @@ void TestPlane::OnEvent(Event event) {
         if (listener != open->listener_id) continue;
         next.kind = NextStep::Kind::kTransmission;
         next.disk_id = target.disk_id;
-        next.structured_replies = target.structured;
+        next.agreed.replies =
+            target.structured ? wire::Replies::kStructured : wire::Replies::kSimple;
         next.leftover = target.leftover;
       }
     }

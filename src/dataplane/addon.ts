@@ -78,7 +78,10 @@ export type NextStep =
   | {
       kind: 'transmission';
       diskId: number;
-      structuredReplies: boolean;
+      /** Extended: 32-byte headers both ways, and chunks for every reply. */
+      replies: 'simple' | 'structured' | 'extended';
+      /** The id of base:allocation if the client selected it; without one BLOCK_STATUS fails. */
+      allocationContextId: number | null;
       /** Bytes that came after the option that ended negotiation. */
       leftover: Uint8Array;
     };

@@ -133,7 +133,8 @@ export class Negotiator {
               : {
                   kind: 'transmission',
                   diskId,
-                  structuredReplies: action.replies !== 'simple',
+                  replies: action.replies,
+                  allocationContextId: action.allocationContextId,
                   leftover: action.leftover,
                 };
           break;

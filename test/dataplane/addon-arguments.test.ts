@@ -33,7 +33,13 @@ const disk = {
   holes: true,
   leaseEnforced: true,
 };
-const transmission = { kind: 'transmission', diskId: 1, structuredReplies: true, leftover: bytes };
+const transmission = {
+  kind: 'transmission',
+  diskId: 1,
+  replies: 'extended',
+  allocationContextId: 1,
+  leftover: bytes,
+};
 
 /** What is called, with what, and what the TypeError must name. */
 const REFUSED: readonly (readonly [what: string, call: () => unknown, names: RegExp])[] = [
@@ -84,9 +90,14 @@ const REFUSED: readonly (readonly [what: string, call: () => unknown, names: Reg
     /^diskId: /,
   ],
   [
-    'respond with a yes in text',
-    () => respond(1, null, { ...transmission, structuredReplies: 'yes' }),
-    /^structuredReplies: /,
+    'respond with unknown replies',
+    () => respond(1, null, { ...transmission, replies: 'short' }),
+    /^replies: .*extended, got short/,
+  ],
+  [
+    'respond with a negative context',
+    () => respond(1, null, { ...transmission, allocationContextId: -1 }),
+    /^allocationContextId: /,
   ],
   [
     'respond with leftovers in an array',

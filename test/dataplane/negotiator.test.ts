@@ -128,7 +128,7 @@ void test('GO hands the connection to the disk of that name', (t) => {
   const { negotiator, transport } = opened();
   negotiator.received(1, GO);
   const { next, send } = transport.last();
-  t.match(next, { kind: 'transmission', diskId: 7, structuredReplies: false });
+  t.match(next, { kind: 'transmission', diskId: 7, replies: 'simple' });
   t.equal(parseOptionReplies(send).at(-1)?.type, REP.ACK);
   t.end();
 });
@@ -136,7 +136,7 @@ void test('GO hands the connection to the disk of that name', (t) => {
 void test('what was agreed on goes with the connection', (t) => {
   const { negotiator, transport } = opened();
   negotiator.received(1, Buffer.concat([encodeOption(OPT.STRUCTURED_REPLY), GO]));
-  t.match(transport.last().next, { kind: 'transmission', structuredReplies: true });
+  t.match(transport.last().next, { kind: 'transmission', replies: 'structured' });
   t.end();
 });
 

@@ -12,6 +12,7 @@
 #include "core/disk/disk_counters.h"
 #include "core/disk/disk_order.h"
 #include "core/io/unique_fd.h"
+#include "core/shard/wire.h"
 
 namespace keyhold {
 
@@ -39,7 +40,7 @@ struct NextStep {
   enum class Kind : uint8_t { kRead, kClose, kTransmission };
   Kind kind = Kind::kClose;
   uint32_t disk_id = 0;
-  bool structured_replies = false;
+  wire::Agreed agreed;
   std::vector<uint8_t> leftover;  // what came after the option that ended negotiation
 };
 

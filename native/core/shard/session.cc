@@ -11,10 +11,10 @@
 namespace keyhold {
 
 Session::Session(Shard& shard, ShardDisk& disk, std::shared_ptr<ConnectionRecord> record,
-                 UniqueFd socket, bool structured_replies)
+                 UniqueFd socket, wire::Agreed agreed)
     : Connection(shard, std::move(record), std::move(socket)),
       disk_(disk),
-      structured_replies_(structured_replies),
+      agreed_(agreed),
       receive_op_(this, &Session::OnReceived),
       send_op_(this, &Session::OnSent) {
   disk_.AddSession(*this);
@@ -120,7 +120,7 @@ void Session::Admit(const wire::RequestHeader& header) {
   record_->requests.Add(1);
   disk_.counters().in_flight.Add(1);
 
-  WireError error = ValidateRequest(header, disk_.disk().geometry(), structured_replies_);
+  WireError error = ValidateRequest(header, disk_.disk().geometry(), structured_replies());
   // An offline disk has one answer to every command that exists; EINVAL would read like a bug.
   if (header.type <= wire::kBlockStatus && disk_.disk().state() == DiskState::kLocked) {
     error = kShutdownError;

@@ -45,7 +45,7 @@ class Session final : public Connection {
   static constexpr int64_t kDrainStallNs = 10'000'000'000;
 
   Session(Shard& shard, ShardDisk& disk, std::shared_ptr<ConnectionRecord> record, UniqueFd socket,
-          bool structured_replies);
+          wire::Agreed agreed);
   ~Session() override;
 
   /// False when there is no memory or `leftover` does not fit; the session is closed then.
@@ -70,7 +70,8 @@ class Session final : public Connection {
   // For Request.
   Shard& shard() { return shard_; }
   ShardDisk& disk() { return disk_; }
-  bool structured_replies() const { return structured_replies_; }
+  const wire::Agreed& agreed() const { return agreed_; }
+  bool structured_replies() const { return agreed_.replies != wire::Replies::kSimple; }
   void QueueReply(Request& request);
   void Free(Request& request);
 
@@ -93,7 +94,7 @@ class Session final : public Connection {
   void UnanswerUnsent();
 
   ShardDisk& disk_;
-  const bool structured_replies_;
+  const wire::Agreed agreed_;
   bool draining_ = false;
   bool closing_ = false;
   bool quiescing_ = false;      // suspended: set by Quiesce, cleared by Resume

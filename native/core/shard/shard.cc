@@ -195,7 +195,7 @@ void Shard::StartSession(Negotiation& negotiation, NextStep next) {
   std::shared_ptr<ConnectionRecord> record = negotiation.record_;
   record->disk_id.store(disk->id());
   auto session = std::make_unique<Session>(*this, DiskHere(disk), record,
-                                           std::move(negotiation.socket_), next.structured_replies);
+                                           std::move(negotiation.socket_), next.agreed);
   Session& here = *session;
   replaced_.push_back(std::exchange(found->second, std::move(session)));
   MarkWork(negotiation);

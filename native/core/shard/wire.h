@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace keyhold::wire {
 
@@ -18,6 +19,20 @@ inline constexpr size_t kStructuredReplyBytes = 20;
 
 /// Payloads up to here are never treated as abuse; a longer WRITE ends the connection.
 inline constexpr uint32_t kPayloadBytesMax = 32U << 20;
+
+/// What option negotiation agreed on for the messages of transmission.
+enum class Replies : uint8_t {
+  kSimple,      // compact requests; simple replies
+  kStructured,  // compact requests; READ is answered in chunks, and every error
+  kExtended,    // 32-byte headers both ways; every reply in chunks
+};
+
+/// What a connection takes from option negotiation into transmission.
+struct Agreed {
+  Replies replies = Replies::kSimple;
+  /// The id of base:allocation; nothing when the client did not select it.
+  std::optional<uint32_t> allocation_context_id;
+};
 
 enum Type : uint16_t {
   kRead = 0,
