@@ -276,14 +276,14 @@ TEST_F(NegotiationTest, IsPingPongAndNamesThePeer) {
   ASSERT_EQ(::send(socket.get(), "one", 3, 0), 3);
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_EQ(events(), 0U) << "nothing is read before the answer to open";
-  plane_->Respond(open.connection_id, {'h', 'i'}, {NextStep::Kind::kRead, 0, false, {}});
+  plane_->Respond(open.connection_id, {'h', 'i'}, {NextStep::Kind::kRead, 0, {}, {}});
   EXPECT_EQ(Await<NegotiationData>().data, Bytes({'o', 'n', 'e'}));
   char text[2];
   ASSERT_EQ(::recv(socket.get(), text, 2, MSG_WAITALL), 2);
   EXPECT_EQ(std::memcmp(text, "hi", 2), 0);
   // A second answer to one event is ignored.
-  plane_->Respond(open.connection_id, {'x'}, {NextStep::Kind::kRead, 0, false, {}});
-  plane_->Respond(open.connection_id, {'y'}, {NextStep::Kind::kClose, 0, false, {}});
+  plane_->Respond(open.connection_id, {'x'}, {NextStep::Kind::kRead, 0, {}, {}});
+  plane_->Respond(open.connection_id, {'y'}, {NextStep::Kind::kClose, 0, {}, {}});
   ASSERT_EQ(::recv(socket.get(), text, 1, 0), 1);
   EXPECT_EQ(text[0], 'x');
 }
@@ -292,7 +292,7 @@ TEST_F(NegotiationTest, SendsAllOfALongAnswerBeforeItCloses) {
   UniqueFd socket = ConnectTo(path_);
   const NegotiationOpen open = Await<NegotiationOpen>();
   const Bytes answer = Pattern(3U << 20, 1);
-  plane_->Respond(open.connection_id, answer, {NextStep::Kind::kClose, 0, false, {}});
+  plane_->Respond(open.connection_id, answer, {NextStep::Kind::kClose, 0, {}, {}});
   Bytes got(answer.size());
   ASSERT_EQ(::recv(socket.get(), got.data(), got.size(), MSG_WAITALL),
             static_cast<ssize_t>(got.size()));
@@ -305,8 +305,7 @@ TEST_F(NegotiationTest, SendsAllOfALongAnswerBeforeItCloses) {
 TEST_F(NegotiationTest, EndsWhenTheClientLeavesOrTheServerSaysSo) {
   {
     UniqueFd socket = ConnectTo(path_);
-    plane_->Respond(Await<NegotiationOpen>().connection_id, {},
-                    {NextStep::Kind::kRead, 0, false, {}});
+    plane_->Respond(Await<NegotiationOpen>().connection_id, {}, {NextStep::Kind::kRead, 0, {}, {}});
   }
   const ConnectionClosed left = Await<ConnectionClosed>();
   EXPECT_EQ(left.cause, "the client left during negotiation");
@@ -322,7 +321,7 @@ TEST_F(NegotiationTest, EndsWhenTheClientLeavesOrTheServerSaysSo) {
 TEST_F(NegotiationTest, TransmissionOfAnUnknownDiskEndsTheConnection) {
   UniqueFd socket = ConnectTo(path_);
   plane_->Respond(Await<NegotiationOpen>().connection_id, {},
-                  {NextStep::Kind::kTransmission, 77, false, {}});
+                  {NextStep::Kind::kTransmission, 77, {}, {}});
   EXPECT_EQ(Await<ConnectionClosed>().cause, "the disk was closed");
 }
 
