@@ -127,6 +127,7 @@ async function start(
     alarms.raise(`record ${name}`, message);
   }
   await serve({ config, logger, version, audit, metrics, trail, core, stops });
+  stops.push(() => plane.stopNegotiating());
   logger.info({ version, pid: process.pid, admin: config.admin.socket }, 'ready');
   return plane;
 }

@@ -6,12 +6,16 @@ import type { ExportDirectory } from '../nbd/exports.js';
 import { type Action, createNegotiation, type Negotiation } from '../nbd/negotiation.js';
 import { type Peer, type PeerAddress, peerText, type TlsFacts } from '../nbd/peer.js';
 import type { NextStep } from './addon.js';
+import { NegotiationSlots } from './negotiation-slots.js';
 
-/** A handshake that takes longer is cut off (the fix of CVE-2024-7409 uses the same figure). */
+/**
+ * From the hello to the last option, TLS handshake included; who takes longer is cut off (the fix
+ * of CVE-2024-7409 uses the same figure).
+ */
 export const HANDSHAKE_TIME_MAX_MS = 10_000;
 
-/** Connections that have not finished option negotiation; more are closed at once. */
-export const NEGOTIATING_CONNECTIONS_MAX = 100;
+/** A flood of connections that are refused must not become a flood of log lines. */
+const REFUSAL_LOG_INTERVAL_MS = 10_000;
 
 /** What the negotiator needs of the native plane. */
 export interface NegotiationTransport {
@@ -44,6 +48,10 @@ export class Negotiator {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #connections = new Map<number, Negotiating>();
+  readonly #slots = new NegotiationSlots();
+  #stopping = false;
+  #refused = 0;
+  #refusalLoggedBootMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: {
     exportsFor: (peer: Peer) => ExportDirectory;
@@ -63,22 +71,27 @@ export class Negotiator {
     return this.#connections.size;
   }
 
+  /** From here on clients are told that the server shuts down, whatever option they send. */
+  stop(): void {
+    this.#stopping = true;
+  }
+
   opened(connection: { connectionId: number; listenerId: number; address: PeerAddress }): void {
     const { connectionId, listenerId, address } = connection;
-    const peer = peerText({ address, tls: null });
-    if (this.#connections.size >= NEGOTIATING_CONNECTIONS_MAX) {
-      this.#logger.warn({ peer, max: NEGOTIATING_CONNECTIONS_MAX }, 'too many handshakes at once');
+    const full = this.#slots.take(address);
+    if (full !== undefined) {
+      this.#logRefusal(address, full);
       this.#transport.respond(connectionId, null, { kind: 'close' });
       return;
     }
     const tls = this.#listenerTls(listenerId);
-    const exports = this.#exportsFor({ address, tls: null });
-    const machine = createNegotiation({ exports, tls: tls.mode });
-    const deadline = this.#clock.setTimer(HANDSHAKE_TIME_MAX_MS, () => {
-      this.#connections.delete(connectionId);
-      this.#logger.info({ peer, limitMs: HANDSHAKE_TIME_MAX_MS }, 'handshake took too long');
-      this.#transport.closeConnection(connectionId);
+    const machine = createNegotiation({
+      // Asked late, so that a fault in the answer costs this connection and nothing else.
+      exports: lazily(() => this.#exportsFor({ address, tls: null })),
+      tls: tls.mode,
+      stopping: () => this.#stopping,
     });
+    const deadline = this.#clock.setTimer(HANDSHAKE_TIME_MAX_MS, () => this.#expire(connectionId));
     this.#connections.set(connectionId, { address, tls, machine, deadline });
     this.#step(connectionId, () => machine.start());
   }
@@ -101,8 +114,33 @@ export class Negotiator {
   }
 
   closed(connectionId: number): void {
-    this.#connections.get(connectionId)?.deadline.cancel();
+    const negotiating = this.#connections.get(connectionId);
+    if (negotiating === undefined) return;
+    negotiating.deadline.cancel();
     this.#connections.delete(connectionId);
+    this.#slots.release(negotiating.address);
+  }
+
+  #expire(connectionId: number): void {
+    const peer = this.#peerOf(connectionId);
+    this.closed(connectionId);
+    this.#logger.info({ peer, limitMs: HANDSHAKE_TIME_MAX_MS }, 'handshake took too long');
+    this.#transport.closeConnection(connectionId);
+  }
+
+  #logRefusal(address: PeerAddress, full: { scope: string; max: number }): void {
+    this.#refused += 1;
+    const nowBootMs = this.#clock.bootMs();
+    if (nowBootMs - this.#refusalLoggedBootMs < REFUSAL_LOG_INTERVAL_MS) return;
+    const peer = peerText({ address, tls: null });
+    this.#logger.warn({ peer, ...full, refused: this.#refused }, 'too many handshakes at once');
+    this.#refused = 0;
+    this.#refusalLoggedBootMs = nowBootMs;
+  }
+
+  #peerOf(connectionId: number): string | undefined {
+    const address = this.#connections.get(connectionId)?.address;
+    return address === undefined ? undefined : peerText({ address, tls: null });
   }
 
   /** A client whose bytes find a fault in our own code loses its connection, not the daemon. */
@@ -142,10 +180,13 @@ export class Negotiator {
         case 'startTls':
           next = { kind: 'start-tls', contextId: this.#tlsContextOf(connectionId) };
           break;
-        case 'close':
-          this.#logger.debug({ connectionId, reason: action.reason }, 'negotiation ended');
+        case 'close': {
+          const { reason, detail } = action;
+          const peer = this.#peerOf(connectionId);
+          this.#logger.debug({ connectionId, peer, reason, detail }, 'negotiation ended');
           next = { kind: 'close' };
           break;
+        }
       }
     }
     if (next.kind === 'transmission' || next.kind === 'close') this.closed(connectionId);
@@ -159,4 +200,11 @@ export class Negotiator {
     }
     return tls.contextId;
   }
+}
+
+/** A directory that is made when it is first asked. */
+function lazily(make: () => ExportDirectory): ExportDirectory {
+  let made: ExportDirectory | undefined;
+  const directory = (): ExportDirectory => (made ??= make());
+  return { list: () => directory().list(), find: (name) => directory().find(name) };
 }

@@ -154,6 +154,11 @@ export class DataPlane implements DiskPlane {
     this.#native.failShard(index);
   }
 
+  /** Tells clients that negotiate from now on that the server shuts down. */
+  stopNegotiating(): void {
+    this.#negotiator.stop();
+  }
+
   /** Closes every socket, ends the shards, waits for their threads. */
   async stop(): Promise<void> {
     this.#pool.expectStop();

@@ -4,8 +4,9 @@ import type { Agreement, ReplyKind } from './agreement.js';
 import type { ExportDirectory, ExportInfo } from './exports.js';
 import { DEFAULT_LIMITS, OptionBudget } from './limits.js';
 import type { NegotiationLimits } from './limits.js';
-import { findExport, OPTION_TABLE, unsupportedOption } from './options.js';
-import type { CloseReason, OptionContext } from './options.js';
+import { Intake } from './intake.js';
+import { findExport, OPTION_TABLE, tlsRequired, unsupportedOption } from './options.js';
+import type { CloseReason, OptionContext, OptionHandler } from './options.js';
 import {
   FLAG_FIXED_NEWSTYLE,
   FLAG_NO_ZEROES,
@@ -17,7 +18,7 @@ import {
   STRING_BYTES_MAX,
 } from './protocol.js';
 import { encodeExportNameReply, encodeHello, encodeOptionReply } from './replies.js';
-import { decodeName, printable } from './text.js';
+import { decodeName, messageText, printable } from './text.js';
 
 /** What the owner of the connection does next, in this order. */
 export type Action =
@@ -47,6 +48,8 @@ export interface NegotiationOptions {
   readonly exports: ExportDirectory;
   readonly tls: TlsMode;
   readonly limits?: NegotiationLimits;
+  /** Asked at every option: from when it is true on, ABORT is all that is served. */
+  readonly stopping?: () => boolean;
 }
 
 /**
@@ -79,16 +82,7 @@ export function createNegotiation(options: NegotiationOptions): Negotiation {
   return new NegotiationMachine(options);
 }
 
-type State =
-  | { readonly kind: 'created' }
-  | {
-      /** Collects a known number of bytes; `receive` gets all of them at once. */
-      readonly kind: 'collect';
-      readonly receive: (complete: Uint8Array) => void;
-    }
-  | { readonly kind: 'skip'; readonly lengthBytes: number; readonly answer: () => void }
-  | { readonly kind: 'starting-tls' }
-  | { readonly kind: 'ended' };
+type Phase = 'created' | 'negotiating' | 'starting-tls' | 'ended';
 
 type Outcome =
   | { readonly kind: 'export'; readonly info: ExportInfo }
@@ -101,12 +95,10 @@ const NOTHING = new Uint8Array(0);
 class NegotiationMachine implements Negotiation {
   readonly #mode: TlsMode;
   readonly #limits: NegotiationLimits;
+  readonly #stopping: () => boolean;
   #exports: ExportDirectory;
-  #state: State = { kind: 'created' };
-  /** What the present state waits for, and how much of it has come. */
-  #wanted = NOTHING;
-  #filledBytes = 0;
-  #skippedBytes = 0;
+  readonly #intake = new Intake();
+  #phase: Phase = 'created';
 
   #fixedNewstyle = false;
   #noZeroes = false;
@@ -117,24 +109,28 @@ class NegotiationMachine implements Negotiation {
   #outgoing: Uint8Array[] = [];
   #outcome: Outcome | undefined;
 
-  constructor({ exports, tls, limits }: NegotiationOptions) {
+  constructor({ exports, tls, limits, stopping }: NegotiationOptions) {
     this.#exports = exports;
     this.#mode = tls;
     this.#limits = limits ?? DEFAULT_LIMITS;
     this.#budget = new OptionBudget(this.#limits);
+    this.#stopping = stopping ?? (() => false);
   }
 
   start(): Action[] {
-    if (this.#state.kind !== 'created') throw new Error('negotiation was started twice');
-    const receive = (bytes: Uint8Array): void => this.#receiveClientFlags(bytes);
-    this.#await({ kind: 'collect', receive }, CLIENT_FLAGS_BYTES);
+    if (this.#phase !== 'created') throw new Error('negotiation was started twice');
+    this.#phase = 'negotiating';
+    this.#intake.collect(CLIENT_FLAGS_BYTES, (bytes) => this.#receiveClientFlags(bytes));
     return [{ kind: 'send', bytes: encodeHello() }];
   }
 
   receive(bytes: Uint8Array): Action[] {
+    if (this.#phase !== 'negotiating') {
+      throw new Error(`negotiation takes no bytes in state ${this.#phase}`);
+    }
     let rest = bytes;
     for (;;) {
-      const taken = this.#take(rest);
+      const taken = this.#intake.take(rest);
       if (taken === undefined) break;
       rest = rest.subarray(taken);
       if (this.#outcome !== undefined) break;
@@ -143,36 +139,15 @@ class NegotiationMachine implements Negotiation {
   }
 
   tlsStarted(exports: ExportDirectory): void {
-    if (this.#state.kind !== 'starting-tls') {
-      throw new Error(`TLS started in state ${this.#state.kind} of a negotiation`);
+    if (this.#phase !== 'starting-tls') {
+      throw new Error(`TLS started in state ${this.#phase} of a negotiation`);
     }
+    this.#phase = 'negotiating';
     this.#exports = exports;
     this.#secured = true;
     this.#agreed = newAgreement();
     this.#budget = new OptionBudget(this.#limits);
     this.#awaitOption();
-  }
-
-  /** Consumes input up to one completed step; undefined when the input ended before that. */
-  #take(input: Uint8Array): number | undefined {
-    const state = this.#state;
-    if (state.kind !== 'collect' && state.kind !== 'skip') {
-      throw new Error(`negotiation takes no bytes in state ${state.kind}`);
-    }
-    if (state.kind === 'skip') {
-      const taken = Math.min(state.lengthBytes - this.#skippedBytes, input.length);
-      this.#skippedBytes += taken;
-      if (this.#skippedBytes < state.lengthBytes) return undefined;
-      this.#awaitOption();
-      state.answer();
-      return taken;
-    }
-    const taken = Math.min(this.#wanted.length - this.#filledBytes, input.length);
-    this.#wanted.set(input.subarray(0, taken), this.#filledBytes);
-    this.#filledBytes += taken;
-    if (this.#filledBytes < this.#wanted.length) return undefined;
-    state.receive(this.#wanted);
-    return taken;
   }
 
   #receiveClientFlags(bytes: Uint8Array): void {
@@ -214,14 +189,22 @@ class NegotiationMachine implements Negotiation {
     this.#beginOption(option, lengthBytes);
   }
 
+  /** Whether this listener demands a handshake that has not been yet. */
+  get #needsTls(): boolean {
+    return this.#mode === 'require' && !this.#secured;
+  }
+
   #beginExportName(lengthBytes: number): void {
+    if (this.#needsTls) {
+      this.#close('tls-required', 'EXPORT_NAME before TLS on a listener that requires it');
+      return;
+    }
     if (lengthBytes > STRING_BYTES_MAX) {
       const detail = `export name has ${lengthBytes} bytes, expected at most ${STRING_BYTES_MAX}`;
       this.#close('bad-export-name', detail);
       return;
     }
-    const receive = (bytes: Uint8Array): void => this.#receiveExportName(bytes);
-    this.#await({ kind: 'collect', receive }, lengthBytes);
+    this.#intake.collect(lengthBytes, (bytes) => this.#receiveExportName(bytes));
   }
 
   #beginOption(option: number, lengthBytes: number): void {
@@ -231,24 +214,41 @@ class NegotiationMachine implements Negotiation {
       this.#close('option-too-large', detail);
       return;
     }
-    const handler = OPTION_TABLE.get(option) ?? unsupportedOption(option);
+    const handler = this.#handlerOf(option);
     const context = this.#contextOf(option);
-    if (!handler.readsPayload) {
-      this.#skip(lengthBytes, () => handler.handle(NOTHING, context));
-      return;
-    }
-    if (lengthBytes > optionBytesMax) {
-      const text = `option ${handler.name} has ${lengthBytes} bytes of data, expected at most`;
-      this.#skip(lengthBytes, () =>
-        context.replyError(REPLY_ERROR.TOO_BIG, `${text} ${optionBytesMax}`),
-      );
-      return;
-    }
-    const receive = (payload: Uint8Array): void => {
+    const next = (answer: () => void): void => {
       this.#awaitOption();
-      handler.handle(payload, context);
+      answer();
     };
-    this.#await({ kind: 'collect', receive }, lengthBytes);
+    if (!handler.readsPayload) {
+      this.#intake.skip(lengthBytes, () => next(() => this.#handle(handler, NOTHING, context)));
+    } else if (lengthBytes > optionBytesMax) {
+      const text =
+        `option ${handler.name} has ${lengthBytes} bytes of data, ` +
+        `expected at most ${optionBytesMax}`;
+      this.#intake.skip(lengthBytes, () =>
+        next(() => context.replyError(REPLY_ERROR.TOO_BIG, text)),
+      );
+    } else {
+      this.#intake.collect(lengthBytes, (payload) =>
+        next(() => this.#handle(handler, payload, context)),
+      );
+    }
+  }
+
+  /** Before TLS that is required nothing but STARTTLS and ABORT has a meaning, known or not. */
+  #handlerOf(option: number): OptionHandler {
+    const always = option === OPTION.STARTTLS || option === OPTION.ABORT;
+    if (this.#needsTls && !always) return tlsRequired(option);
+    return OPTION_TABLE.get(option) ?? unsupportedOption(option);
+  }
+
+  #handle(handler: OptionHandler, payload: Uint8Array, context: OptionContext): void {
+    if (this.#stopping() && !handler.servesStopping) {
+      context.replyError(REPLY_ERROR.SHUTDOWN, 'the server is shutting down');
+      return;
+    }
+    handler.handle(payload, context);
   }
 
   #contextOf(option: number): OptionContext {
@@ -259,7 +259,7 @@ class NegotiationMachine implements Negotiation {
       tls: this.#mode === 'off' ? 'none' : this.#secured ? 'secured' : 'clear',
       reply: (type, data = NOTHING) => this.#send(encodeOptionReply(option, type, data)),
       replyError: (error, text) => {
-        this.#send(encodeOptionReply(option, error, Buffer.from(text)));
+        this.#send(encodeOptionReply(option, error, Buffer.from(messageText(text))));
       },
       enterTransmission: (info) => {
         this.#outcome = { kind: 'export', info };
@@ -273,6 +273,10 @@ class NegotiationMachine implements Negotiation {
 
   /** EXPORT_NAME has no way to report an error: a refusal is a closed connection. */
   #receiveExportName(nameBytes: Uint8Array): void {
+    if (this.#stopping()) {
+      this.#close('shutting-down', 'EXPORT_NAME while the server is shutting down');
+      return;
+    }
     const name = decodeName(nameBytes);
     if (name === undefined) {
       const shown = printable(view(nameBytes).toString('latin1'));
@@ -290,20 +294,7 @@ class NegotiationMachine implements Negotiation {
   }
 
   #awaitOption(): void {
-    const receive = (bytes: Uint8Array): void => this.#receiveOptionHead(bytes);
-    this.#await({ kind: 'collect', receive }, OPTION_HEAD_BYTES);
-  }
-
-  /** Waits for `lengthBytes` more bytes, which the limits have bounded. */
-  #await(state: State & { receive: unknown }, lengthBytes: number): void {
-    this.#state = state;
-    this.#wanted = new Uint8Array(lengthBytes);
-    this.#filledBytes = 0;
-  }
-
-  #skip(lengthBytes: number, answer: () => void): void {
-    this.#state = { kind: 'skip', lengthBytes, answer };
-    this.#skippedBytes = 0;
+    this.#intake.collect(OPTION_HEAD_BYTES, (bytes) => this.#receiveOptionHead(bytes));
   }
 
   #send(bytes: Uint8Array): void {
@@ -330,13 +321,13 @@ class NegotiationMachine implements Negotiation {
     const outcome = this.#outcome;
     if (outcome === undefined) return undefined;
     this.#outcome = undefined;
-    this.#wanted = NOTHING;
+    this.#intake.end();
     if (outcome.kind === 'startTls' && rest.length === 0) {
-      this.#state = { kind: 'starting-tls' };
+      this.#phase = 'starting-tls';
       this.#send(encodeOptionReply(OPTION.STARTTLS, REPLY.ACK, NOTHING));
       return outcome;
     }
-    this.#state = { kind: 'ended' };
+    this.#phase = 'ended';
     if (outcome.kind === 'close') return outcome;
     if (outcome.kind === 'startTls') {
       // A client waits for the ACK; what comes before it is another's, who would have it taken for

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Agreement } from './agreement.js';
-import type { ExportDirectory, ExportInfo } from './exports.js';
+import type { ExportDirectory, ExportInfo, ExportRefusal } from './exports.js';
 import type { OptionBudget } from './limits.js';
 import { OPTION, REPLY, REPLY_ERROR, STRING_BYTES_MAX } from './protocol.js';
 import type { ReplyError } from './protocol.js';
@@ -17,7 +17,9 @@ export type CloseReason =
   | 'too-many-options'
   | 'bad-export-name'
   | 'bytes-before-tls'
-  | 'export-refused';
+  | 'export-refused'
+  | 'tls-required'
+  | 'shutting-down';
 
 /** What an option's handler may do. Every handler ends its option: ACK, error, export or close. */
 export interface OptionContext {
@@ -40,6 +42,8 @@ export interface OptionHandler {
   readonly name: string;
   /** False: the payload is skipped unread and the handler gets no bytes, however many came. */
   readonly readsPayload: boolean;
+  /** True: answered as ever while the server shuts down, and not with ERR_SHUTDOWN. */
+  readonly servesStopping?: true;
   handle(payload: Uint8Array, context: OptionContext): void;
 }
 
@@ -48,7 +52,7 @@ export interface OptionHandler {
  * reply and is the state machine's own. To add an option, add an entry.
  */
 export const OPTION_TABLE: ReadonlyMap<number, OptionHandler> = new Map<number, OptionHandler>([
-  [OPTION.ABORT, { name: 'ABORT', readsPayload: false, handle: handleAbort }],
+  [OPTION.ABORT, { name: 'ABORT', readsPayload: false, servesStopping: true, handle: handleAbort }],
   [OPTION.LIST, { name: 'LIST', readsPayload: true, handle: withoutPayload('LIST', handleList) }],
   [
     OPTION.STARTTLS,
@@ -77,11 +81,20 @@ export function unsupportedOption(option: number): OptionHandler {
   };
 }
 
+/** The answer to every option but STARTTLS and ABORT where TLS is required and not there yet. */
+export function tlsRequired(option: number): OptionHandler {
+  return {
+    name: String(option),
+    readsPayload: false,
+    servesStopping: true,
+    handle(_payload, context) {
+      context.replyError(REPLY_ERROR.TLS_REQD, 'this listener requires TLS: STARTTLS comes first');
+    },
+  };
+}
+
 /** The export of a name; the empty name means the only export there is. */
-export function findExport(
-  exports: ExportDirectory,
-  name: string,
-): ExportInfo | { refused: 'unknown' | 'offline'; text: string } {
+export function findExport(exports: ExportDirectory, name: string): ExportInfo | ExportRefusal {
   if (name !== '') return exports.find(name);
   const all = exports.list();
   const only = all[0];
@@ -167,14 +180,27 @@ function replyWithInfo(
   }
   const found = findExport(context.exports, request.name);
   if ('refused' in found) {
-    const error = found.refused === 'offline' ? REPLY_ERROR.POLICY : REPLY_ERROR.UNKNOWN;
-    context.replyError(error, found.text);
+    refuseExport(found, context);
     return undefined;
   }
   for (const item of encodeInfoItems(found, request.infos, context.agreed)) {
     context.reply(REPLY.INFO, item);
   }
   return found;
+}
+
+/**
+ * In clear on a listener that has TLS, an export for peers with TLS and one that does not exist get
+ * the same answer: it shows a client the way, and nobody which names exist.
+ */
+function refuseExport({ refused, text }: ExportRefusal, context: OptionContext): void {
+  if (refused === 'offline') {
+    context.replyError(REPLY_ERROR.POLICY, text);
+  } else if (context.tls === 'clear') {
+    context.replyError(REPLY_ERROR.TLS_REQD, `${text}; STARTTLS may show more`);
+  } else {
+    context.replyError(REPLY_ERROR.UNKNOWN, text);
+  }
 }
 
 type InfoRequest =

@@ -5,6 +5,7 @@ import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'tap';
 import { FakeClock } from '../support/fake-clock.js';
+import { NEGOTIATING_CONNECTIONS_PER_PEER_MAX } from '../../src/dataplane/negotiation-slots.js';
 import { NbdClient } from '../support/nbd-client.js';
 import {
   encodeClientFlags,
@@ -187,12 +188,12 @@ void test('a client that says nothing is cut off after the handshake time', asyn
   client.destroy();
 });
 
-void test('the client past the limit of handshakes is closed, and the others go on', async (t) => {
+void test('the client past the limit of its user limit is closed, and the others go on', async (t) => {
   const rig = await Rig.start(t, { shards: 1 });
   await rig.serve('d');
   const where = rig.listen();
   const silent = await Promise.all(
-    Array.from({ length: 100 }, async () => {
+    Array.from({ length: NEGOTIATING_CONNECTIONS_PER_PEER_MAX }, async () => {
       const client = await NbdClient.connect(where);
       await client.stream.read(18);
       return client;

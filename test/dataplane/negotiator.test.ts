@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { test } from 'tap';
-import type { NextStep } from '../../src/dataplane/addon.js';
 import {
-  HANDSHAKE_TIME_MAX_MS,
   NEGOTIATING_CONNECTIONS_MAX,
-  type NegotiationTransport,
-  Negotiator,
-} from '../../src/dataplane/negotiator.js';
-import type { ExportDirectory } from '../../src/nbd/exports.js';
+  NEGOTIATING_CONNECTIONS_PER_PEER_MAX,
+} from '../../src/dataplane/negotiation-slots.js';
+import { HANDSHAKE_TIME_MAX_MS, Negotiator } from '../../src/dataplane/negotiator.js';
 import { FakeClock } from '../support/fake-clock.js';
 import {
   encodeClientFlags,
@@ -20,59 +17,11 @@ import {
   REP,
 } from '../support/nbd-wire.js';
 import { collectingLogger, type LogLine } from './lines.js';
+import { DEMO, FakeTransport, openDirectory } from './negotiator-world.js';
 
-interface Answer {
-  readonly connectionId: number;
-  readonly send: Buffer;
-  readonly next: NextStep;
-}
-
-/** The shard's side: what was answered, what was cut off. */
-class FakeTransport implements NegotiationTransport {
-  readonly answers: Answer[] = [];
-  readonly closed: number[] = [];
-  readonly diskIds = new Map([['demo', 7]]);
-
-  respond(connectionId: number, send: Uint8Array | null, next: NextStep): void {
-    this.answers.push({ connectionId, send: Buffer.from(send ?? []), next });
-  }
-
-  closeConnection(connectionId: number): void {
-    this.closed.push(connectionId);
-  }
-
-  diskIdOf(exportName: string): number | undefined {
-    return this.diskIds.get(exportName);
-  }
-
-  last(): Answer {
-    const answer = this.answers.at(-1);
-    if (answer === undefined) throw new Error('nothing was answered');
-    return answer;
-  }
-}
-
-const DEMO = {
-  name: 'demo',
-  description: '',
-  sizeBytes: 2 ** 20,
-  sectorSizeBytes: 512,
-  readOnly: false,
-  rotational: false,
-} as const;
-
-const EXPORTS: ExportDirectory = {
-  list: () => [DEMO],
-  find: (name) => {
-    if (name === 'demo') return DEMO;
-    if (name === 'fault') throw new Error('a fault of our own');
-    return { refused: 'unknown', text: 'no such export' };
-  },
-};
-
-/** A connection over the unix socket; its process has the same number. */
+/** A connection over the unix socket; its process and its user have the same number. */
 function connection(connectionId: number) {
-  const address = { kind: 'unix', pid: connectionId, uid: 3, gid: 4 } as const;
+  const address = { kind: 'unix', pid: connectionId, uid: connectionId, gid: 4 } as const;
   return { connectionId, listenerId: 1, address };
 }
 
@@ -82,7 +31,7 @@ function world() {
   const lines: LogLine[] = [];
   const logger = collectingLogger(lines);
   const negotiator = new Negotiator({
-    exportsFor: () => EXPORTS,
+    exportsFor: () => openDirectory(DEMO),
     listenerTls: () => ({ mode: 'off' }),
     transport,
     clock,
@@ -279,7 +228,12 @@ void test('one connection too many is closed without a word', (t) => {
     send: Buffer.alloc(0),
     next: { kind: 'close' },
   });
-  t.match(lines, [{ level: 'warn', fields: { peer: 'unix:pid=1000,uid=3,gid=4' } }]);
+  t.match(lines, [
+    {
+      level: 'warn',
+      fields: { peer: 'unix:pid=1000,uid=1000,gid=4', scope: 'all', max: 100, refused: 1 },
+    },
+  ]);
   t.end();
 });
 
@@ -324,5 +278,87 @@ void test('a fault of our own closes that connection and is logged as an error',
   t.same(transport.last().next, { kind: 'close' });
   t.match(lines, [{ level: 'error', fields: { cause: 'a fault of our own' } }]);
   t.equal(negotiator.negotiatingCount, 0);
+  t.end();
+});
+
+void test('one connection too many of a peer is closed without a word, and others are not', (t) => {
+  const { negotiator, transport, lines } = world();
+  const address = { kind: 'tcp', address: '192.0.2.7' } as const;
+  for (let id = 1; id <= NEGOTIATING_CONNECTIONS_PER_PEER_MAX + 1; id += 1) {
+    negotiator.opened({ connectionId: id, listenerId: 1, address: { ...address, port: id } });
+  }
+  t.same(transport.last().next, { kind: 'close' });
+  t.match(lines, [{ level: 'warn', fields: { scope: 'peer', peer: /^192.0.2.7:/ } }]);
+  negotiator.opened(connection(1000));
+  t.same(transport.last().next, { kind: 'read' });
+  t.end();
+});
+
+void test('a flood of refused connections is logged once in ten seconds, with their number', async (t) => {
+  const { negotiator, lines, clock } = crowded();
+  for (let id = 1000; id < 2000; id += 1) negotiator.opened(connection(id));
+  t.equal(lines.length, 1);
+  await clock.advance(HANDSHAKE_TIME_MAX_MS);
+  lines.length = 0;
+  for (let id = 2000; id <= 2000 + NEGOTIATING_CONNECTIONS_MAX; id += 1) {
+    negotiator.opened(connection(id));
+  }
+  t.match(lines, [{ level: 'warn', fields: { refused: 1000 } }]);
+});
+
+const STOPPED: readonly [string, Buffer][] = [
+  ['GO', GO],
+  ['LIST', encodeOption(OPT.LIST)],
+  ['STARTTLS', encodeOption(OPT.STARTTLS)],
+  ['an unknown option', encodeOption(99)],
+];
+
+for (const [what, option] of STOPPED) {
+  void test(`${what} while the daemon stops is ERR_SHUTDOWN`, (t) => {
+    const { negotiator, transport } = opened();
+    negotiator.stop();
+    negotiator.received(1, option);
+    t.match(parseOptionReplies(transport.last().send), [
+      { type: REP.ERR_SHUTDOWN, data: Buffer.from('the server is shutting down') },
+    ]);
+    t.same(transport.last().next, { kind: 'read' });
+    t.end();
+  });
+}
+
+void test('an option half of which came before the daemon stopped is ERR_SHUTDOWN, too', (t) => {
+  const { negotiator, transport } = opened();
+  negotiator.received(1, GO.subarray(0, -1));
+  negotiator.stop();
+  negotiator.received(1, GO.subarray(-1));
+  t.match(parseOptionReplies(transport.last().send), [{ type: REP.ERR_SHUTDOWN }]);
+  t.end();
+});
+
+void test('EXPORT_NAME while the daemon stops closes', (t) => {
+  const { negotiator, transport, lines } = opened();
+  negotiator.stop();
+  negotiator.received(1, encodeOption(OPT.EXPORT_NAME, Buffer.from('demo')));
+  t.same(transport.last(), { connectionId: 1, send: Buffer.alloc(0), next: { kind: 'close' } });
+  t.match(lines, [{ fields: { reason: 'shutting-down' } }]);
+  t.end();
+});
+
+void test('ABORT while the daemon stops is acknowledged', (t) => {
+  const { negotiator, transport } = opened();
+  negotiator.stop();
+  negotiator.received(1, encodeOption(OPT.ABORT));
+  t.match(parseOptionReplies(transport.last().send), [{ type: REP.ACK }]);
+  t.same(transport.last().next, { kind: 'close' });
+  t.end();
+});
+
+void test('a client that connects while the daemon stops is told so at its first option', (t) => {
+  const { negotiator, transport } = world();
+  negotiator.stop();
+  negotiator.opened(connection(1));
+  negotiator.received(1, encodeClientFlags(3));
+  negotiator.received(1, GO);
+  t.match(parseOptionReplies(transport.last().send), [{ type: REP.ERR_SHUTDOWN }]);
   t.end();
 });

@@ -37,6 +37,17 @@ void test('stop ends within a second with connections in every stage', async (t)
   t.ok((await stopTimed(rig)) < STOP_MS_MAX);
 });
 
+void test('a client in negotiation is told when the server begins to stop', async (t) => {
+  const { rig, where, negotiating, idle } = await busy(t);
+  rig.plane.stopNegotiating();
+  const refused = { message: /0x80000007: the server is shutting down/ };
+  await t.rejects(negotiating.go('d'), refused);
+  const late = await NbdClient.handshake(where);
+  t.teardown(() => late.destroy());
+  await t.rejects(late.go('d'), refused);
+  t.equal((await idle.read(0, 512)).errno, 0, 'requests are served on');
+});
+
 void test('every client sees its connection end', async (t) => {
   const { rig, silent, negotiating, idle, working, settled } = await busy(t);
   await rig.plane.stop();
