@@ -18,8 +18,8 @@ type DevFacts = Readonly<Record<string, unknown>>;
 
 /**
  * Makes sure that keyhold.toml exists and fits this directory and this vault. A file that stands is
- * the user's: it is checked, and nothing in it is changed but a metrics port that is busy, or is not
- * the one that was asked for. `metricsPort` 0 takes any free port for a new file.
+ * the user's: it is checked, and nothing in it is changed but a metrics port that is busy, or is
+ * not the one that was asked for. `metricsPort` 0 takes any free port for a new file.
  */
 export async function prepareConfig(
   paths: DevPaths,

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+import { mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { eventually } from '../process.js';
+import { Stack } from '../stack.js';
+import { Guest, type GuestOptions } from './guest.js';
+
+/** A test file of this folder may last that long, boot and waiting for others included. */
+export const VM_TEST_MS_MAX = 600_000;
+/** Nothing here is measured: a disk changes its state in time, or the machine is too busy. */
+const STATE_MS_MAX = 60_000;
+/** Lines of the machine's log that a failed test prints; the whole stands in a file. */
+const LOG_LINES_SHOWN = 120;
+
+export interface RigOptions extends GuestOptions {
+  /** Lines of the daemon's configuration by section, besides a TCP listener on loopback. */
+  readonly config?: Readonly<Record<string, string>>;
+}
+
+interface Test {
+  teardown(fn: () => unknown): unknown;
+  passing(): boolean;
+  setTimeout(ms: number): void;
+}
+
+/** A daemon with its vault on this machine, and a virtual machine that reaches it over TCP. */
+export class VmRig {
+  readonly stack: Stack;
+  readonly guest: Guest;
+
+  private constructor(stack: Stack, guest: Guest) {
+    this.stack = stack;
+    this.guest = guest;
+  }
+
+  /** Starts both. At the end of the test both end; after a failure the machine's log is shown. */
+  static async start(t: Test, options: RigOptions = {}): Promise<VmRig> {
+    t.setTimeout(VM_TEST_MS_MAX);
+    const booting = Guest.boot(options);
+    booting.catch(() => undefined); // awaited below; until then it may fail first
+    const stack = await Stack.start();
+    t.teardown(() => stack.stop());
+    await configure(stack, { ...options.config });
+    const guest = await booting;
+    t.teardown(async () => {
+      if (!t.passing()) await showLog(guest, stack);
+      await guest.stop();
+    });
+    return new VmRig(stack, guest);
+  }
+
+  /** The shell command that attaches a disk to a device. */
+  async attach(disk: string, device: string, options = ''): Promise<string> {
+    const { nbd } = await this.stack.json<{ nbd: string[] }>('status');
+    const port = nbd.map((address) => /^127\.0\.0\.1:(\d+)$/.exec(address)?.[1]).find(Boolean);
+    if (port === undefined) throw new Error(`no TCP listener among ${nbd.join(', ')}`);
+    return `nbd-client -N ${disk} 10.0.2.2 ${port} ${device} ${options}`;
+  }
+
+  async untilState(disk: string, state: string): Promise<void> {
+    const reached = async (): Promise<boolean> => (await this.stack.disk(disk)).state === state;
+    await eventually(`${disk} is ${state}`, reached, STATE_MS_MAX);
+  }
+
+  /** What the ciphertext of a disk takes of this machine's file system. */
+  async allocatedBytes(disk: string): Promise<number> {
+    const { blocks } = await stat((await this.stack.disk(disk)).store);
+    return blocks * 512; // st_blocks counts units of 512 bytes whatever the file system (stat(2))
+  }
+}
+
+/** `keyhold dev` keeps what somebody adds to the configuration that it wrote. */
+async function configure(stack: Stack, config: Readonly<Record<string, string>>): Promise<void> {
+  await stack.stopDev();
+  const path = join(stack.dir, 'keyhold.toml');
+  let text = (await readFile(path, 'utf8')).replace('[nbd]\n', '[nbd]\nlisten = ["127.0.0.1:0"]\n');
+  for (const [section, lines] of Object.entries(config)) text += `\n[${section}]\n${lines}\n`;
+  await writeFile(path, text);
+  await stack.startDev();
+}
+
+/** On standard error, which every reporter passes on. */
+async function showLog(guest: Guest, stack: Stack): Promise<void> {
+  const log = await guest.log();
+  const daemon = await readFile(join(stack.dir, 'daemon.log'), 'utf8').catch(() => '');
+  const path = join(await mkdtemp(join(tmpdir(), 'keyhold-vm-log-')), 'log');
+  await writeFile(path, `${log}== daemon\n${daemon}`);
+  const shown = log.split('\n').slice(-LOG_LINES_SHOWN).join('\n');
+  process.stderr.write(`the virtual machine's log, whole in ${path}:\n${shown}\n`);
+}
