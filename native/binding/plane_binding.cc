@@ -97,6 +97,7 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
         env, kClassName,
         {Accessor<&PlaneObject::Id>("id"), InstanceMethod<&PlaneObject::ListenUnix>("listenUnix"),
          InstanceMethod<&PlaneObject::ListenTcp>("listenTcp"),
+         InstanceMethod<&PlaneObject::AdoptListener>("adoptListener"),
          InstanceMethod<&PlaneObject::CloseListener>("closeListener"),
          InstanceMethod<&PlaneObject::Respond>("respond"),
          InstanceMethod<&PlaneObject::CloseConnection>("closeConnection"),
@@ -155,6 +156,15 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
     object.Set("listenerId", listener.value().id);
     object.Set("port", static_cast<uint32_t>(listener.value().port));
     return object;
+  }
+
+  Napi::Value AdoptListener(const Napi::CallbackInfo& info) {
+    int32_t fd = -1;
+    if (!ReadArgument(info, 0, "fd", &fd)) return info.Env().Undefined();
+    const Result<uint32_t> listener = plane().AdoptListener(fd);
+    if (listener) return Napi::Number::New(info.Env(), listener.value());
+    Throw(info.Env(), listener.error());
+    return info.Env().Undefined();
   }
 
   Napi::Value CloseListener(const Napi::CallbackInfo& info) {

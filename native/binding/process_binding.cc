@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 
 #include "binding/convert.h"
+#include "core/base/listening_fd.h"
 #include "core/base/process.h"
 #include "core/disk/lease.h"
 #include "core/xts/cipher.h"
@@ -62,6 +63,28 @@ Napi::Value CreatePipeOf(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value ClaimListenerOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  int32_t fd = -1;
+  if (!ReadArgument(info, 0, "fd", &fd)) return env.Undefined();
+  const Result<ListeningAddress> claimed = ClaimListeningFd(fd);
+  if (!claimed) {
+    Throw(env, claimed.error());
+    return env.Undefined();
+  }
+  const ListeningAddress& address = claimed.value();
+  Napi::Object result = Napi::Object::New(env);
+  if (address.is_unix) {
+    result.Set("kind", "unix");
+    result.Set("path", address.path);
+  } else {
+    result.Set("kind", "tcp");
+    result.Set("host", address.host);
+    result.Set("port", static_cast<uint32_t>(address.port));
+  }
+  return result;
+}
+
 Napi::Value CloseFdOf(const Napi::CallbackInfo& info) {
   int32_t fd = -1;
   if (!ReadArgument(info, 0, "fd", &fd)) return info.Env().Undefined();
@@ -79,6 +102,7 @@ void RegisterProcess(Napi::Env env, Napi::Object exports) {
   exports.Set("peerCredentials", Napi::Function::New<PeerCredentialsOf>(env, "peerCredentials"));
   exports.Set("forbidCoreDumps", Napi::Function::New<ForbidCoreDumpsOf>(env, "forbidCoreDumps"));
   exports.Set("createPipe", Napi::Function::New<CreatePipeOf>(env, "createPipe"));
+  exports.Set("claimListener", Napi::Function::New<ClaimListenerOf>(env, "claimListener"));
   exports.Set("closeFd", Napi::Function::New<CloseFdOf>(env, "closeFd"));
 }
 

@@ -21,7 +21,7 @@ import { EventStreams } from './event-streams.js';
 import { errorBody, toHttpError } from './http-errors.js';
 import { openApiOptions, type RouteDocument } from './openapi.js';
 import { createRoutes, type AdminRoute } from './routes.js';
-import { listenOnUnixSocket } from './unix-socket.js';
+import { listenOnFd, listenOnUnixSocket } from './unix-socket.js';
 
 /** Requests hold names, URLs and numbers. */
 const BODY_BYTES_MAX = 64 * 1024;
@@ -39,6 +39,8 @@ const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as 
 
 export interface AdminServerOptions {
   readonly socketPath: string;
+  /** A listening unix socket to use instead of binding `socketPath`; its file is left alone. */
+  readonly fd?: number;
   readonly services: AdminServices;
   readonly peerCredentials: PeerCredentials;
   readonly logger: Logger;
@@ -81,10 +83,14 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
   await app.register(swagger, openApiOptions(options.version));
   addRoutes(app, { services: options.services, streams, callers });
   await app.ready();
-  await listenOnUnixSocket(server, {
-    path: options.socketPath,
-    gid: groupId(callerOptions.groupFile, callerOptions.operatorGroup),
-  });
+  if (options.fd === undefined) {
+    await listenOnUnixSocket(server, {
+      path: options.socketPath,
+      gid: groupId(callerOptions.groupFile, callerOptions.operatorGroup),
+    });
+  } else {
+    await listenOnFd(server, options.fd);
+  }
   return {
     socketPath: options.socketPath,
     async close() {

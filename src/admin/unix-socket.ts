@@ -37,6 +37,20 @@ export async function listenOnUnixSocket(
   }
 }
 
+/**
+ * Makes `server` accept on a listening socket that the process inherited. Who may open its file was
+ * decided by whoever bound it, and the file stays when the server closes.
+ */
+export function listenOnFd(server: Server, fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.on('error', (error) => {
+      const detail = `${codeOf(error) ?? ''} ${error.message}`.trim();
+      reject(socketError(`fd ${fd}`, detail, error));
+    });
+    server.listen({ fd }, () => resolve());
+  });
+}
+
 function bind(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.on('error', (error) => {

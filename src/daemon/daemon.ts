@@ -10,8 +10,9 @@ import { makeDirectory } from '../base/make-directory.js';
 import { createSystemRandom } from '../base/random.js';
 import { readVersion } from '../base/version.js';
 import type { FilledConfig } from '../config/config.js';
-import type { Addon } from '../dataplane/addon.js';
+import type { Addon, ListeningAddress } from '../dataplane/addon.js';
 import { NativeCustody } from '../dataplane/custody.js';
+import { callNative } from '../dataplane/errors.js';
 import { loadAddon } from '../dataplane/load.js';
 import { DataPlane } from '../dataplane/plane.js';
 import { DiskService } from '../disks/disk-service.js';
@@ -20,7 +21,15 @@ import { type MetricsServer, startMetricsServer } from '../metrics/server.js';
 import { SetService } from '../sets/set-service.js';
 import { type ClosableVaultAccess, createVaultAccess } from '../vault/access.js';
 import type { HelperCommand } from '../vault/unwrap-helper.js';
+import {
+  claimSockets,
+  type InheritedFd,
+  type InheritedSocket,
+  type InheritedSockets,
+  socketText,
+} from './activation.js';
 import { Alarms } from './alarms.js';
+import { codes } from './errors.js';
 import { DaemonServices } from './services.js';
 import { createMetricsSources } from './sources.js';
 import { openStateDirectory } from './state-directory.js';
@@ -32,6 +41,8 @@ const NBD_SOCKET_MODE = 0o660;
 export interface DaemonOptions {
   readonly config: FilledConfig;
   readonly logger: Logger;
+  /** What the service manager passed; used instead of what the config would have bound. */
+  readonly inherited: readonly InheritedFd[];
   /** systemd's $CREDENTIALS_DIRECTORY. */
   readonly credentialsDirectory: string | undefined;
 }
@@ -88,12 +99,21 @@ async function stopAll(stops: ReadonlyArray<() => Promise<void> | void>): Promis
 }
 
 async function start(
-  { config, logger, credentialsDirectory }: DaemonOptions,
+  { config, logger, inherited, credentialsDirectory }: DaemonOptions,
   stops: Array<() => Promise<void> | void>,
 ): Promise<DataPlane> {
   const lock = await openStateDirectory(config.stateDir);
   stops.push(() => lock.release());
   const addon = loadAddon();
+  const sockets = claimSockets(inherited, {
+    config,
+    claim: (fd) => {
+      const claim = (): ListeningAddress => addon.claimListener(fd);
+      return callNative("using the service manager's sockets", claim, {
+        InvalidArgument: codes.ERR_ACTIVATION,
+      });
+    },
+  });
   // Whatever the limits outside say: the kernel never writes this process's memory to a disk.
   addon.forbidCoreDumps();
   const clock = createSystemClock({ bootMs: () => addon.bootTimeMs() });
@@ -126,9 +146,12 @@ async function start(
   for (const { name, message } of [...sets.broken(), ...disks.broken()]) {
     alarms.raise(`record ${name}`, message);
   }
-  await serve({ config, logger, version, audit, metrics, trail, core, stops });
+  await serve({ config, sockets, logger, version, audit, metrics, trail, core, stops });
   stops.push(() => plane.stopNegotiating());
-  logger.info({ version, pid: process.pid, admin: config.admin.socket }, 'ready');
+  // Clients that come during the end wait for the next daemon, where the service manager holds the
+  // socket; else they are refused by the kernel, and not by a disk that happens to be going.
+  stops.push(() => plane.closeListeners());
+  logger.info({ version, pid: process.pid, admin: adminPath(sockets, config) }, 'ready');
   return plane;
 }
 
@@ -186,6 +209,7 @@ function createCore(options: {
  */
 async function serve(options: {
   config: FilledConfig;
+  sockets: InheritedSockets;
   logger: Logger;
   version: string;
   audit: AuditLog;
@@ -194,12 +218,9 @@ async function serve(options: {
   core: Core;
   stops: Array<() => Promise<void> | void>;
 }): Promise<void> {
-  const { config, logger, version, audit, metrics, trail, core, stops } = options;
+  const { config, sockets, logger, version, audit, metrics, trail, core, stops } = options;
   const { plane, sets, disks, alarms, clock, addon } = core;
-  for (const socket of [config.nbd.socket, config.admin.socket]) {
-    await makeDirectory(dirname(socket), { mode: 0o755 });
-  }
-  const nbd = listenNbd(plane, config);
+  const nbd = await openNbd(plane, config, sockets.nbd);
   let metricsServer: MetricsServer | undefined;
   if (config.metrics.listen !== null) {
     const trouble = (): string | null => alarms.list()[0]?.message ?? null;
@@ -213,6 +234,7 @@ async function serve(options: {
     stops.push(() => server.close());
   }
   const startedAtMs = clock.nowMs();
+  const adminSocket = adminPath(sockets, config);
   const services = new DaemonServices({
     facts: () => ({
       version,
@@ -220,7 +242,7 @@ async function serve(options: {
       xtsKernel: kernelInUse(addon, config.dataPlane.xts),
       nbd,
       metricsUrl: metricsServer?.url ?? null,
-      adminSocket: config.admin.socket,
+      adminSocket,
       identities: Object.keys(config.identities),
     }),
     sets,
@@ -231,8 +253,10 @@ async function serve(options: {
     alarms,
     clock,
   });
+  if (sockets.admin === null) await makeDirectory(dirname(adminSocket), { mode: 0o755 });
   const admin: AdminServer = await startAdminServer({
-    socketPath: config.admin.socket,
+    socketPath: adminSocket,
+    ...(sockets.admin === null ? {} : { fd: sockets.admin.fd }),
     services,
     peerCredentials: (fd) => addon.peerCredentials(fd),
     logger,
@@ -242,7 +266,21 @@ async function serve(options: {
   stops.push(() => admin.close());
 }
 
-function listenNbd(plane: DataPlane, config: FilledConfig): string[] {
+/** Where the admin API is found. A socket without a name is reached by whoever bound it. */
+function adminPath({ admin }: InheritedSockets, config: FilledConfig): string {
+  const { address } = admin ?? {};
+  return address?.kind === 'unix' && address.path !== '' ? address.path : config.admin.socket;
+}
+
+/** Serves on what the service manager passed, or else on what the config says; their addresses. */
+async function openNbd(
+  plane: DataPlane,
+  config: FilledConfig,
+  inherited: readonly InheritedSocket[],
+): Promise<string[]> {
+  for (const { fd } of inherited) plane.adoptListener(fd);
+  if (inherited.length > 0) return inherited.map(({ address }) => socketText(address));
+  await makeDirectory(dirname(config.nbd.socket), { mode: 0o755 });
   plane.listenUnix(config.nbd.socket, NBD_SOCKET_MODE);
   const addresses = [`unix:${config.nbd.socket}`];
   for (const { host, port } of config.nbd.listen) {

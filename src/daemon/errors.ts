@@ -12,6 +12,11 @@ export const codes = defineErrors({
     summary: 'The state directory could not be set up.',
     hint: 'check the path in state_dir, its owner and its permissions',
   },
+  ERR_ACTIVATION: {
+    kind: 'invalid',
+    summary: 'A socket that the service manager passed cannot be used.',
+    hint: 'check the socket units: stream sockets, FileDescriptorName=nbd or admin, Accept=no',
+  },
   ERR_IDENTITY_AMBIGUOUS: {
     kind: 'invalid',
     summary:

@@ -2,6 +2,7 @@
 import { type Logger, createLogger } from '../base/logger.js';
 import { messageOf } from '../base/errors.js';
 import { loadConfig } from '../config/config.js';
+import { takeInheritedFds } from './activation.js';
 import { Daemon } from './daemon.js';
 
 /** A daemon that does not stop within this time ends anyway; supervisors wait 10 s. */
@@ -12,6 +13,7 @@ const STOP_MS_MAX = 8_000;
  * it cannot start; nothing is left behind then.
  */
 export async function runDaemon(options: { configPath: string }): Promise<number> {
+  const inherited = takeInheritedFds(process.env, process.pid);
   const config = await loadConfig(options.configPath);
   const logger = createLogger({ level: process.env['KEYHOLD_LOG_LEVEL'] ?? 'info' });
   const stopSignal = nextSignal();
@@ -24,6 +26,7 @@ export async function runDaemon(options: { configPath: string }): Promise<number
   const daemon = await Daemon.start({
     config,
     logger,
+    inherited,
     credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'],
   });
   const endShards = (): void => daemon.stopNow();

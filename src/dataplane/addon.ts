@@ -20,6 +20,11 @@ export interface Addon {
   /** O_CLOEXEC pipe. */
   createPipe(): { readFd: number; writeFd: number };
   closeFd(fd: number): void;
+  /**
+   * What an inherited listening stream socket is bound to; no child inherits it from here on.
+   * Throws InvalidArgument, naming the descriptor and what it is, for anything else.
+   */
+  claimListener(fd: number): ListeningAddress;
 
   generateSetKey(): NativeSetKey;
   /** Reads on a worker thread of libuv's pool; closes the fd. */
@@ -33,6 +38,11 @@ export interface Addon {
    */
   runShard(planeId: number, index: number): void;
 }
+
+export type ListeningAddress =
+  /** The path is empty for a socket without a name, `@…` in the abstract namespace. */
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
 
 export interface NativeSetKey {
   readonly wiped: boolean;
@@ -94,6 +104,11 @@ export interface NativePlane {
   listenUnix(path: string, mode: number): number;
   /** Port 0 picks one; returns what was bound. */
   listenTcp(host: string, port: number): { listenerId: number; port: number };
+  /**
+   * Accepts on a listening socket that the process inherited, and owns it from then on. Its end
+   * here neither shuts it for others that hold it nor removes its file.
+   */
+  adoptListener(fd: number): number;
   closeListener(listenerId: number): void;
   /**
    * Negotiation is strict ping-pong: one call for each `negotiation-open`,

@@ -63,6 +63,7 @@ export class DataPlane implements DiskPlane {
   readonly #logger: Logger;
   readonly #events: EventTarget = { dispatch: (event) => this.#dispatch(event) };
   readonly #disks = new Map<number, OpenDisk>();
+  readonly #listeners: number[] = [];
   readonly #diskIdByName = new Map<string, number>();
 
   constructor(options: DataPlaneOptions) {
@@ -93,16 +94,35 @@ export class DataPlane implements DiskPlane {
   }
 
   listenUnix(path: string, mode: number): void {
-    callNative(`listening on ${path}`, () => this.#native.listenUnix(path, mode), LISTEN_CODES);
+    const listen = (): number => this.#native.listenUnix(path, mode);
+    this.#listeners.push(callNative(`listening on ${path}`, listen, LISTEN_CODES));
   }
 
   /** Returns the port that was bound. */
   listenTcp(host: string, port: number): number {
-    return callNative(
+    const bound = callNative(
       `listening on ${host}:${String(port)}`,
       () => this.#native.listenTcp(host, port),
       LISTEN_CODES,
-    ).port;
+    );
+    this.#listeners.push(bound.listenerId);
+    return bound.port;
+  }
+
+  /** Accepts on a listening socket that the process inherited, and owns its descriptor. */
+  adoptListener(fd: number): number {
+    const id = callNative(
+      `taking over fd ${String(fd)}`,
+      () => this.#native.adoptListener(fd),
+      LISTEN_CODES,
+    );
+    this.#listeners.push(id);
+    return id;
+  }
+
+  /** No new client from here on; those of an inherited socket wait in its queue. */
+  closeListeners(): void {
+    for (const id of this.#listeners.splice(0)) this.#native.closeListener(id);
   }
 
   // The port is asynchronous because other stores open slowly.

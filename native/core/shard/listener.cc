@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/base/listening_fd.h"
 #include "core/shard/plane.h"
 #include "core/shard/shard.h"
 
@@ -82,7 +83,7 @@ uint16_t PortOf(const sockaddr_storage& address) {
 }  // namespace
 
 void ListeningSocket::Shut() {
-  if (std::exchange(shut_, true)) return;
+  if (std::exchange(shut_, true) || adopted) return;
   if (socket) ::shutdown(socket.get(), SHUT_RDWR);
   struct stat status {};
   if (!unix_path.empty() && ::lstat(unix_path.c_str(), &status) == 0 &&
@@ -142,7 +143,19 @@ Result<std::shared_ptr<ListeningSocket>> OpenTcpListener(const std::string& host
   }
   auto listener = std::make_shared<ListeningSocket>();
   listener->socket = std::move(socket);
+  listener->tcp = true;
   listener->port = PortOf(address.value());
+  return listener;
+}
+
+Result<std::shared_ptr<ListeningSocket>> AdoptListener(int fd) {
+  const Result<ListeningAddress> address = ClaimListeningFd(fd);
+  if (!address) return address.error();
+  auto listener = std::make_shared<ListeningSocket>();
+  listener->socket = UniqueFd(fd);
+  listener->tcp = !address.value().is_unix;
+  listener->port = address.value().port;
+  listener->adopted = true;
   return listener;
 }
 
@@ -166,7 +179,7 @@ void Acceptor::Hand(int32_t result) {
   if (result < 0) return;
   UniqueFd socket(result);
   const int on = 1;
-  if (listener_->unix_path.empty()) {
+  if (listener_->tcp) {
     ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
   if (!stopped_) plane_.Welcome(std::move(socket), *listener_);

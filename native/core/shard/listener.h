@@ -22,10 +22,15 @@ struct ListeningSocket {
   UniqueFd socket;
   std::string unix_path;  // empty for TCP
   ino_t unix_inode = 0;   // of the socket file that we made: another one is not ours to remove
+  bool tcp = false;
   uint16_t port = 0;
+  // Somebody else (the service manager) bound it and may hold it too. Shutting it would end it for
+  // them as well, and refuse the clients that are to wait in its queue for the next server.
+  bool adopted = false;
 
   ~ListeningSocket() { Shut(); }
-  /// No new connection from here on; the unix socket's file is removed. Idempotent.
+  /// No new connection from here on; the unix socket's file is removed. Of an adopted socket
+  /// nothing changes here: the shard's accept is cancelled, and its queue stays. Idempotent.
   void Shut();
 
  private:
@@ -37,6 +42,10 @@ struct ListeningSocket {
 Result<std::shared_ptr<ListeningSocket>> OpenUnixListener(const std::string& path, uint32_t mode);
 /// `host` is an IP address or "localhost". Port 0 picks one.
 Result<std::shared_ptr<ListeningSocket>> OpenTcpListener(const std::string& host, uint16_t port);
+
+/// Takes over a listening socket that the process inherited. On error the descriptor stays the
+/// caller's.
+Result<std::shared_ptr<ListeningSocket>> AdoptListener(int fd);
 
 /// Accepts on one socket for one shard and hands each connection to the plane.
 class Acceptor {

@@ -168,6 +168,13 @@ Result<Plane::TcpListener> Plane::ListenTcp(const std::string& host, uint16_t po
   return TcpListener{AddListener(listener.Take()), bound};
 }
 
+Result<uint32_t> Plane::AdoptListener(int fd) {
+  if (stopped_) return StoppedError("take over fd " + std::to_string(fd));
+  Result<std::shared_ptr<ListeningSocket>> listener = keyhold::AdoptListener(fd);
+  if (!listener) return listener.error();
+  return AddListener(listener.Take());
+}
+
 uint32_t Plane::AddListener(std::shared_ptr<ListeningSocket> listener) {
   std::lock_guard lock(mutex_);
   const uint32_t id = next_listener_id_++;

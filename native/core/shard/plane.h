@@ -56,6 +56,9 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     uint16_t port;
   };
   Result<TcpListener> ListenTcp(const std::string& host, uint16_t port);
+  /// Takes over a listening socket that the process inherited (ClaimListeningFd). On error the
+  /// descriptor stays the caller's.
+  Result<uint32_t> AdoptListener(int fd);
   void CloseListener(uint32_t listener_id);
 
   void Respond(uint32_t connection_id, std::vector<uint8_t> send, NextStep next);
