@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+import { spawn } from 'node:child_process';
+import { truncate, writeFile } from 'node:fs/promises';
+import type { NetConnectOpts } from 'node:net';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { Rig, temporaryDirectory } from '../dataplane/rig.js';
+import type { ReplyKind } from '../support/nbd-chunk-rules.js';
+import { NbdClient } from '../support/nbd-client.js';
+import { OPT } from '../support/nbd-wire.js';
+import type { ExportFacts } from '../support/nbd-wire.js';
+import { endProcess, eventually } from '../support/process.js';
+
+/** Of every disk: not a round number, so that a wrongly rounded bound shows. */
+export const SIZE_BYTES = 1024 * 1024 + 512;
+
+/** A server under test with one writable and one read-only export. */
+export interface Target {
+  readonly name: string;
+  readonly writable: Place;
+  readonly readOnly: Place;
+}
+
+export interface Place {
+  readonly where: NetConnectOpts;
+  readonly export: string;
+}
+
+export async function keyhold(t: Test): Promise<Target & { rig: Rig }> {
+  const rig = await Rig.start(t);
+  const where = rig.listen();
+  await rig.serve('disk', { sizeBytes: SIZE_BYTES });
+  await rig.serve('fixed', { sizeBytes: SIZE_BYTES, readOnly: true });
+  const at = (name: string): Place => ({ where, export: name });
+  return { name: 'keyhold', writable: at('disk'), readOnly: at('fixed'), rig };
+}
+
+export async function nbdkit(t: Test): Promise<Target> {
+  const serve = async (name: string, ...options: string[]): Promise<Place> => {
+    const path = join(await temporaryDirectory(t), `${name}.sock`);
+    const args = ['--foreground', '--unix', path, ...options, 'memory', String(SIZE_BYTES)];
+    return { where: await start(t, 'nbdkit', args, path), export: '' };
+  };
+  const [writable, readOnly] = [await serve('rw'), await serve('ro', '--readonly')];
+  return { name: 'nbdkit', writable, readOnly };
+}
+
+export async function qemuNbd(t: Test): Promise<Target> {
+  const serve = async (name: string, ...options: string[]): Promise<Place> => {
+    const dir = await temporaryDirectory(t);
+    const [path, image] = [join(dir, `${name}.sock`), join(dir, 'image')];
+    await writeFile(image, '');
+    await truncate(image, SIZE_BYTES);
+    const args = ['--socket', path, '--persistent', '--shared=0', '--format=raw', ...options];
+    return { where: await start(t, 'qemu-nbd', [...args, image], path), export: '' };
+  };
+  const [writable, readOnly] = [await serve('rw'), await serve('ro', '--read-only')];
+  return { name: 'qemu-nbd', writable, readOnly };
+}
+
+async function start(
+  t: Test,
+  program: string,
+  args: readonly string[],
+  path: string,
+): Promise<NetConnectOpts> {
+  const server = spawn(program, args, { stdio: 'ignore' });
+  // qemu-nbd may take a polite end for a reason to wait.
+  t.teardown(() => endProcess(server, 'SIGKILL'));
+  await eventually(`${program} listens`, async () => {
+    try {
+      (await NbdClient.connect({ path })).destroy();
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  return { path };
+}
+
+export interface Entered {
+  readonly client: NbdClient;
+  readonly facts: ExportFacts;
+}
+
+/** A client in transmission, with base:allocation unless replies are simple. */
+export async function enter(t: Test, place: Place, replies: ReplyKind): Promise<Entered> {
+  const client = await NbdClient.handshake(place.where);
+  t.teardown(() => client.destroy());
+  if (replies === 'structured') await client.option(OPT.STRUCTURED_REPLY);
+  if (replies === 'extended') await client.option(OPT.EXTENDED_HEADERS);
+  if (replies !== 'simple') await client.setMetaContext(place.export);
+  return { client, facts: await client.go(place.export) };
+}
