@@ -34,6 +34,8 @@ export const VERDICTS = ['PROOF', 'DENIED', 'NO-ANSWER'] as const;
 /** `unknown`: never probed yet; `lapsed`: no answer until the lease ended. */
 export const SET_ACCESS = ['unknown', 'granted', 'denied', 'lapsed'] as const;
 
+export const CONNECTION_PHASES = ['negotiating', 'transmission'] as const;
+
 export const ERROR_KINDS = [
   'usage',
   'invalid',
@@ -51,6 +53,9 @@ export const ERROR_KINDS = [
 const NAME_LENGTH_MAX = 255;
 const URL_LENGTH_MAX = 2048;
 const PATH_LENGTH_MAX = 4095;
+/** More than a rule, or the list of a disk, may have; so that no request is large. */
+const RULE_LENGTH_MAX = 1024;
+const RULES_MAX = 64;
 /** 30 days: longer than any sensible probe interval, lease or suspend timeout. */
 const DURATION_MS_MAX = 30 * 24 * 3_600_000;
 
@@ -59,6 +64,8 @@ const durationMs = z.int().min(1).max(DURATION_MS_MAX);
 const seconds = z.number().min(0);
 const count = z.int().min(0);
 const time = z.iso.datetime();
+/** Rules are only bounded here; the disk service reads them. */
+const rules = z.array(z.string().max(RULE_LENGTH_MAX)).max(RULES_MAX);
 const sectorSizeBytes = z.literal([512, 4096]);
 
 export const diskViewSchema = z
@@ -85,6 +92,10 @@ export const diskViewSchema = z
     leaseSecondsLeft: seconds.nullable(),
     readOnly: z.boolean(),
     dmCrypt: z.boolean(),
+    /** Clients are told that seeking is slow. */
+    rotational: z.boolean(),
+    /** Rules, any of which suffices; empty: the peers of this machine. */
+    allow: z.array(z.string()).readonly(),
     /** The operator wants it attached; with access to the key it is online. */
     attached: z.boolean(),
     /** What the vault or the store said, for people. */
@@ -92,6 +103,53 @@ export const diskViewSchema = z
   })
   .meta({ id: 'Disk', description: 'A virtual disk.' });
 export type DiskView = z.infer<typeof diskViewSchema>;
+
+const tlsViewSchema = z.object({
+  /** `TLSv1.2` or `TLSv1.3`. */
+  version: z.string(),
+  cipher: z.string(),
+  /** Of the client certificate; null when the client showed none. */
+  certificate: z
+    .object({
+      subject: z.string(),
+      subjectAltNames: z.array(z.string()).readonly(),
+      fingerprintSha256: z.string(),
+    })
+    .nullable(),
+  pskIdentity: z.string().nullable(),
+});
+
+export const connectionViewSchema = z
+  .object({
+    id: count,
+    address: z.discriminatedUnion('kind', [
+      z.object({ kind: z.literal('unix'), pid: count, uid: count, gid: count }),
+      z.object({ kind: z.literal('tcp'), address: z.string(), port: count }),
+    ]),
+    /** Null on a connection in clear. */
+    tls: tlsViewSchema.nullable(),
+    phase: z.enum(CONNECTION_PHASES),
+    /** Null while negotiating. */
+    disk: z.string().nullable(),
+    connectedAt: time,
+    ageSeconds: seconds,
+    /** Requests being worked on. */
+    inFlight: count,
+    /** Since the connection began: bytes of the NBD protocol, and requests of any result. */
+    bytesIn: count,
+    bytesOut: count,
+    requests: count,
+  })
+  .meta({ id: 'Connection', description: 'An NBD connection.' });
+export type ConnectionView = z.infer<typeof connectionViewSchema>;
+
+export const diskDetailSchema = diskViewSchema
+  .extend({
+    /** The connections that `clients` counts. */
+    connections: z.array(connectionViewSchema),
+  })
+  .meta({ id: 'DiskDetail', description: 'A virtual disk with its clients.' });
+export type DiskDetail = z.infer<typeof diskDetailSchema>;
 
 export const setKeyViewSchema = z
   .object({
@@ -172,9 +230,33 @@ export const createDiskRequestSchema = z
     sectorSizeBytes: z.exactOptional(sectorSizeBytes),
     dmCrypt: z.exactOptional(z.boolean()),
     readOnly: z.exactOptional(z.boolean()),
+    rotational: z.exactOptional(z.boolean()),
+    allow: z.exactOptional(rules),
   })
   .meta({ id: 'CreateDisk' });
 export type CreateDiskRequest = z.infer<typeof createDiskRequestSchema>;
+
+export const changeAllowRequestSchema = z
+  .strictObject({
+    /** Empties the list first. */
+    clear: z.exactOptional(z.boolean()),
+    /** Taken out next; each must be there. */
+    remove: z.exactOptional(rules),
+    /** Put in last; one that is there already stays. */
+    add: z.exactOptional(rules),
+  })
+  .meta({ id: 'ChangeAllow', description: 'A change of the allow list of a disk.' });
+export type ChangeAllowRequest = z.infer<typeof changeAllowRequestSchema>;
+
+export const allowResultSchema = z
+  .object({
+    disk: z.string(),
+    allow: z.array(z.string()).readonly(),
+    /** Sessions that were closed, because the list does not admit their peers any more. */
+    disconnected: count,
+  })
+  .meta({ id: 'AllowResult', description: 'The allow list of a disk after a change.' });
+export type AllowResult = z.infer<typeof allowResultSchema>;
 
 export const deleteDiskQuerySchema = z
   .strictObject({ deleteStore: z.exactOptional(z.enum(['true', 'false'])) })
@@ -249,6 +331,9 @@ export const errorBodySchema = z
 export type ErrorBody = z.infer<typeof errorBodySchema>;
 
 export const setListSchema = z.object({ sets: z.array(setViewSchema) }).meta({ id: 'SetList' });
+export const connectionListSchema = z
+  .object({ connections: z.array(connectionViewSchema) })
+  .meta({ id: 'ConnectionList' });
 export const diskListSchema = z.object({ disks: z.array(diskViewSchema) }).meta({ id: 'DiskList' });
 export const nameParamsSchema = z.strictObject({ name });
 
@@ -271,6 +356,7 @@ export interface Caller {
  */
 export interface AdminServices {
   status(): Promise<Status>;
+  listConnections(): Promise<ConnectionView[]>;
 
   listSets(): Promise<SetView[]>;
   showSet(name: string): Promise<SetView>;
@@ -279,11 +365,12 @@ export interface AdminServices {
   deleteSet(name: string, caller: Caller): Promise<void>;
 
   listDisks(): Promise<DiskView[]>;
-  showDisk(name: string): Promise<DiskView>;
+  showDisk(name: string): Promise<DiskDetail>;
   createDisk(request: CreateDiskRequest, caller: Caller): Promise<DiskView>;
   attachDisk(name: string, caller: Caller): Promise<DiskView>;
   detachDisk(name: string, caller: Caller): Promise<DiskView>;
   restartDisk(name: string, caller: Caller): Promise<DiskView>;
+  changeAllow(name: string, change: ChangeAllowRequest, caller: Caller): Promise<AllowResult>;
   deleteDisk(name: string, options: { deleteStore: boolean }, caller: Caller): Promise<void>;
 
   verifyAudit(): Promise<AuditVerifyResult>;

@@ -3,8 +3,11 @@ import { request, type IncomingMessage } from 'node:http';
 import type { z } from 'zod';
 import { codeOf, KeyholdError, messageOf, type ErrorKind } from '../base/errors.js';
 import {
+  allowResultSchema,
   auditVerifyResultSchema,
   checkResultSchema,
+  connectionListSchema,
+  diskDetailSchema,
   diskListSchema,
   diskViewSchema,
   errorBodySchema,
@@ -13,10 +16,14 @@ import {
   setViewSchema,
   statusSchema,
   type AdminEvent,
+  type AllowResult,
   type AuditVerifyResult,
+  type ChangeAllowRequest,
   type CheckResult,
+  type ConnectionView,
   type CreateDiskRequest,
   type CreateSetRequest,
+  type DiskDetail,
   type DiskView,
   type SetView,
   type Status,
@@ -47,17 +54,19 @@ export class AdminAnswerError extends KeyholdError {
 /** The admin API as a caller sees it: AdminServices without the caller, events as an iterator. */
 export interface AdminClient {
   status(): Promise<Status>;
+  listConnections(): Promise<ConnectionView[]>;
   listSets(): Promise<SetView[]>;
   showSet(name: string): Promise<SetView>;
   createSet(request: CreateSetRequest): Promise<SetView>;
   checkSet(name: string): Promise<CheckResult>;
   deleteSet(name: string): Promise<void>;
   listDisks(): Promise<DiskView[]>;
-  showDisk(name: string): Promise<DiskView>;
+  showDisk(name: string): Promise<DiskDetail>;
   createDisk(request: CreateDiskRequest): Promise<DiskView>;
   attachDisk(name: string): Promise<DiskView>;
   detachDisk(name: string): Promise<DiskView>;
   restartDisk(name: string): Promise<DiskView>;
+  changeAllow(name: string, change: ChangeAllowRequest): Promise<AllowResult>;
   deleteDisk(name: string, options?: { deleteStore?: boolean }): Promise<void>;
   verifyAudit(): Promise<AuditVerifyResult>;
   /** The OpenAPI document that the daemon serves. */
@@ -87,17 +96,20 @@ export function createAdminClient(options: {
     post(`${diskPath(name)}/${action}`, diskViewSchema);
   return {
     status: () => get('/v1/status', statusSchema),
+    listConnections: async () => (await get('/v1/connections', connectionListSchema)).connections,
     listSets: async () => (await get('/v1/sets', setListSchema)).sets,
     showSet: (name) => get(setPath(name), setViewSchema),
     createSet: (body) => post('/v1/sets', setViewSchema, body),
     checkSet: (name) => post(`${setPath(name)}/check`, checkResultSchema),
     deleteSet: (name) => callWithoutAnswer(link, { method: 'DELETE', path: setPath(name) }),
     listDisks: async () => (await get('/v1/disks', diskListSchema)).disks,
-    showDisk: (name) => get(diskPath(name), diskViewSchema),
+    showDisk: (name) => get(diskPath(name), diskDetailSchema),
     createDisk: (body) => post('/v1/disks', diskViewSchema, body),
     attachDisk: (name) => diskAction(name, 'attach'),
     detachDisk: (name) => diskAction(name, 'detach'),
     restartDisk: (name) => diskAction(name, 'restart'),
+    changeAllow: (name, body) =>
+      call(link, { method: 'PATCH', path: `${diskPath(name)}/allow`, body }, allowResultSchema),
     deleteDisk(name, { deleteStore = false } = {}) {
       const path = `${diskPath(name)}?deleteStore=${deleteStore}`;
       return callWithoutAnswer(link, { method: 'DELETE', path });
@@ -114,7 +126,7 @@ interface Link {
 }
 
 interface Call {
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   readonly path: string;
   readonly body?: unknown;
 }

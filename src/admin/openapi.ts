@@ -2,10 +2,15 @@
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
 import { z } from 'zod';
 import {
+  allowResultSchema,
   auditVerifyResultSchema,
+  changeAllowRequestSchema,
   checkResultSchema,
+  connectionListSchema,
+  connectionViewSchema,
   createDiskRequestSchema,
   createSetRequestSchema,
+  diskDetailSchema,
   diskListSchema,
   diskViewSchema,
   errorBodySchema,
@@ -39,10 +44,15 @@ type JsonSchema = Record<string, unknown>;
 
 /** The schemas that the document names; everything else stands where it is used. */
 const NAMED_SCHEMAS = [
+  allowResultSchema,
   auditVerifyResultSchema,
+  changeAllowRequestSchema,
   checkResultSchema,
+  connectionListSchema,
+  connectionViewSchema,
   createDiskRequestSchema,
   createSetRequestSchema,
+  diskDetailSchema,
   diskListSchema,
   diskViewSchema,
   errorBodySchema,

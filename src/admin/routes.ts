@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { z } from 'zod';
 import {
+  allowResultSchema,
   auditVerifyResultSchema,
+  changeAllowRequestSchema,
   checkResultSchema,
+  connectionListSchema,
   createDiskRequestSchema,
   createSetRequestSchema,
   deleteDiskQuerySchema,
+  diskDetailSchema,
   diskListSchema,
   diskViewSchema,
   nameParamsSchema,
@@ -26,7 +30,7 @@ export interface RouteInput {
 
 /** One operation of the API: what validates it, who may call it, what it calls. */
 export interface AdminRoute {
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   readonly url: string;
   readonly role: Role;
   readonly operationId: string;
@@ -46,8 +50,8 @@ export interface AdminRoute {
  * Who may what: `status` shows the daemon's state and nothing about disks or keys. `operate` (group
  * keyhold) sees everything and does what running a host needs: attach, detach, restart, check,
  * events, audit. Creating and deleting stays with `admin`: a set decides which key and whose
- * identity protects data, a disk's store is a path that the daemon opens with its own rights, and a
- * deletion cannot be taken back.
+ * identity protects data, a disk's store is a path that the daemon opens with its own rights, its
+ * allow list opens it to others, and a deletion cannot be taken back.
  */
 export function createRoutes(): AdminRoute[] {
   return [...statusRoutes(), ...setRoutes(), ...diskRoutes()];
@@ -64,6 +68,16 @@ function statusRoutes(): AdminRoute[] {
       status: 200,
       answer: statusSchema,
       call: (services) => services.status(),
+    },
+    {
+      method: 'GET',
+      url: '/v1/connections',
+      role: 'operate',
+      operationId: 'listConnections',
+      summary: 'All NBD connections: peer, identity, disk, counters',
+      status: 200,
+      answer: connectionListSchema,
+      call: async (services) => ({ connections: await services.listConnections() }),
     },
     {
       method: 'POST',
@@ -162,11 +176,12 @@ function diskRoutes(): AdminRoute[] {
       method: 'GET',
       url: '/v1/disks/:name',
       role: 'operate',
-      summary: 'One disk',
-      answer: diskViewSchema,
+      summary: 'One disk with its clients',
+      answer: diskDetailSchema,
       call: (services, { params }) => services.showDisk(nameOf(params)),
     },
     ...diskActionRoutes(),
+    allowRoute(),
     {
       method: 'DELETE',
       url: '/v1/disks/:name',
@@ -182,6 +197,24 @@ function diskRoutes(): AdminRoute[] {
       },
     },
   ];
+}
+
+function allowRoute(): AdminRoute {
+  return {
+    method: 'PATCH',
+    url: '/v1/disks/:name/allow',
+    role: 'admin',
+    operationId: 'changeAllow',
+    summary: 'Changes who may use the disk; closes sessions that lose their right',
+    params: nameParamsSchema,
+    body: changeAllowRequestSchema,
+    status: 200,
+    answer: allowResultSchema,
+    call: (services, { params, body, caller }) => {
+      const change = body as z.infer<typeof changeAllowRequestSchema>;
+      return services.changeAllow(nameOf(params), change, caller);
+    },
+  };
 }
 
 function diskActionRoutes(): AdminRoute[] {

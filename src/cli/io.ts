@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../base/errors.js';
 
 /** A place to write text: a terminal, a file, a pipe, or a test's string. */
@@ -17,6 +18,7 @@ export interface CliIo {
   readonly stdout: TextSink;
   readonly stderr: TextSink;
   nowMs(): number;
+  wait(durationMs: number): Promise<void>;
 }
 
 export function createProcessIo(): CliIo {
@@ -25,6 +27,7 @@ export function createProcessIo(): CliIo {
     stdout: sinkOf(process.stdout, process.env),
     stderr: sinkOf(process.stderr, process.env),
     nowMs: () => Date.now(),
+    wait: (durationMs) => delay(durationMs),
   };
 }
 

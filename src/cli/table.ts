@@ -11,6 +11,8 @@ export interface Column<Row> {
   readonly widthMin?: number;
   /** Cuts the beginning instead of the end: paths and URLs differ at their end. */
   readonly cut?: 'start';
+  /** Left out where even shrunk columns do not fit the terminal. */
+  readonly optional?: true;
 }
 
 const GAP = '  ';
@@ -24,10 +26,46 @@ export function formatTable<Row>(
   columns: ReadonlyArray<Column<Row>>,
   rows: readonly Row[],
 ): string {
+  const whole = measure(columns, rows);
+  if (sink.columns === undefined || widthMinOf(whole) <= sink.columns) {
+    return layOutTable(sink, whole, rows);
+  }
+  const needed = columns.filter((column) => column.optional !== true);
+  return layOutTable(sink, measure(needed, rows), rows);
+}
+
+interface Measured<Row> {
+  readonly columns: ReadonlyArray<Column<Row>>;
+  readonly cells: ReadonlyArray<readonly string[]>;
+  readonly widths: number[];
+}
+
+function measure<Row>(columns: ReadonlyArray<Column<Row>>, rows: readonly Row[]): Measured<Row> {
   const cells = rows.map((row) => columns.map((column) => plain(column.value(row))));
   const widths = columns.map((column, index) =>
     Math.max(lengthOf(column.title), ...cells.map((line) => lengthOf(line[index] ?? ''))),
   );
+  return { columns, cells, widths };
+}
+
+/** What is left of the table when every column has shrunk as far as it may. */
+function widthMinOf<Row>({ columns, widths }: Measured<Row>): number {
+  const gaps = GAP.length * (columns.length - 1);
+  return columns.reduce((sum, column, index) => {
+    const width = widths[index] ?? 0;
+    return sum + Math.min(width, floorOf(column));
+  }, gaps);
+}
+
+function floorOf<Row>(column: Column<Row>): number {
+  return Math.max(column.widthMin ?? Number.POSITIVE_INFINITY, lengthOf(column.title));
+}
+
+function layOutTable<Row>(
+  sink: TextSink,
+  { columns, cells, widths }: Measured<Row>,
+  rows: readonly Row[],
+): string {
   if (sink.columns !== undefined) shrink(widths, columns, sink.columns);
   const titles = layOut(
     columns.map((column) => column.title),
@@ -55,8 +93,7 @@ function shrink<Row>(
     let widest = -1;
     columns.forEach((column, index) => {
       const width = widths[index] ?? 0;
-      const floor = Math.max(column.widthMin ?? Number.POSITIVE_INFINITY, lengthOf(column.title));
-      if (width > floor && width > (widths[widest] ?? 0)) widest = index;
+      if (width > floorOf(column) && width > (widths[widest] ?? 0)) widest = index;
     });
     if (widest < 0) return;
     widths[widest] = (widths[widest] ?? 0) - 1;

@@ -35,7 +35,7 @@ import { createMetricsSources } from './sources.js';
 import { openStateDirectory } from './state-directory.js';
 import { Trail } from './trail.js';
 
-/** Peers on the unix socket are trusted by file permission until disks have allow lists. */
+/** Owner and group may connect; a disk without an allow list is theirs to use. */
 const NBD_SOCKET_MODE = 0o660;
 
 export interface DaemonOptions {
@@ -134,7 +134,7 @@ async function start(
   const { sets, disks, plane, alarms } = core;
   stops.push(() => plane.stop());
   const metrics = new Metrics({ sources: createMetricsSources(core), version });
-  const trail = new Trail({ audit, metrics, alarms, logger });
+  const trail = new Trail({ audit, clock, metrics, alarms, logger });
   trail.watchSets(sets);
   trail.watchDisks(disks);
   await trail.record('daemon-started', { version, pid: process.pid, config: config.path });
@@ -182,7 +182,7 @@ function createCore(options: {
     addon,
     shards: config.dataPlane.shards === 0 ? availableParallelism() : config.dataPlane.shards,
     xts: config.dataPlane.xts,
-    exportsFor: () => disks.exports(),
+    exportsFor: (peer) => disks.exportsFor(peer),
     listenerTls: () => ({ mode: 'off' }),
     clock,
     logger,

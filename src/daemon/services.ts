@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import type {
   AdminServices,
+  AllowResult,
   AuditVerifyResult,
   Caller,
+  ChangeAllowRequest,
   CheckResult,
+  ConnectionView,
   CreateDiskRequest,
   CreateSetRequest,
+  DiskDetail,
   DiskView,
   SetView,
   Status,
@@ -17,6 +21,7 @@ import type { DataPlane } from '../dataplane/plane.js';
 import type { DiskService } from '../disks/disk-service.js';
 import type { SetService } from '../sets/set-service.js';
 import type { Alarms } from './alarms.js';
+import { viewConnections } from './connections.js';
 import { codes } from './errors.js';
 import type { Trail } from './trail.js';
 
@@ -71,6 +76,10 @@ export class DaemonServices implements AdminServices {
     });
   }
 
+  listConnections(): Promise<ConnectionView[]> {
+    return Promise.resolve(viewConnections(this.#options));
+  }
+
   listSets(): Promise<SetView[]> {
     return Promise.resolve(this.#options.sets.views());
   }
@@ -100,8 +109,11 @@ export class DaemonServices implements AdminServices {
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- what it throws must be a rejection
-  async showDisk(name: string): Promise<DiskView> {
-    return this.#options.disks.view(name);
+  async showDisk(name: string): Promise<DiskDetail> {
+    const view = this.#options.disks.view(name);
+    const connections = viewConnections(this.#options).filter(({ disk }) => disk === name);
+    // Counted and listed in one look, so that the two agree.
+    return { ...view, clients: connections.length, connections };
   }
 
   async createDisk(request: CreateDiskRequest, caller: Caller): Promise<DiskView> {
@@ -119,6 +131,17 @@ export class DaemonServices implements AdminServices {
 
   async restartDisk(name: string, caller: Caller): Promise<DiskView> {
     return this.#command('disk-restart', name, caller, () => this.#options.disks.restart(name));
+  }
+
+  async changeAllow(
+    name: string,
+    change: ChangeAllowRequest,
+    caller: Caller,
+  ): Promise<AllowResult> {
+    return this.#command('disk-allow', name, caller, async () => {
+      const { allow, disconnected } = await this.#options.disks.changeAllow(name, change);
+      return { disk: name, allow, disconnected };
+    });
   }
 
   async deleteDisk(name: string, options: { deleteStore: boolean }, caller: Caller): Promise<void> {

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { AdminEvent } from '../admin/api.js';
 import type { AuditLog } from '../audit/audit-log.js';
+import type { Clock } from '../base/clock.js';
 import { codeOf, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import type { DiskEvents } from '../disks/events.js';
 import type { DiskService } from '../disks/disk-service.js';
 import type { Metrics } from '../metrics/metrics.js';
+import { peerText } from '../nbd/peer.js';
 import type { SetEvents } from '../sets/access.js';
 import type { SetService } from '../sets/set-service.js';
 import type { Alarms } from './alarms.js';
+import { RecordBudget } from './record-budget.js';
 
 const AUDIT_ALARM = 'audit';
 
@@ -17,6 +20,7 @@ const DENIAL_CAUSE: ReadonlySet<string> = new Set(['access', 'restart', 'grace-t
 
 interface TrailOptions {
   readonly audit: AuditLog;
+  readonly clock: Clock;
   readonly metrics: Metrics;
   readonly alarms: Alarms;
   readonly logger: Logger;
@@ -32,9 +36,11 @@ export class Trail {
   readonly #listeners = new Set<(event: AdminEvent) => void>();
   /** Last verdict per set and key: only changes are worth a record, the rest is in the metrics. */
   readonly #lastVerdicts = new Map<string, string>();
+  readonly #denials: RecordBudget;
 
   constructor(options: TrailOptions) {
     this.#options = options;
+    this.#denials = new RecordBudget(options.clock);
   }
 
   subscribe(listener: (event: AdminEvent) => void): () => void {
@@ -121,6 +127,13 @@ export class Trail {
     events.on('header-damaged', ({ disk, ...facts }) => this.#disk('header-damaged', disk, facts));
     events.on('store-error', ({ disk, ...facts }) => this.#disk('store-error', disk, facts));
     events.on('record-error', ({ disk, ...facts }) => this.#disk('record-error', disk, facts));
+    events.on('allow-changed', ({ disk, ...facts }) =>
+      this.#disk('disk-allow-changed', disk, facts),
+    );
+    events.on('client-expelled', ({ disk, peer }) =>
+      this.#disk('client-expelled', disk, { peer: peerText(peer) }),
+    );
+    events.on('refused', (refusal) => this.#refusal(refusal));
   }
 
   #note(kind: string, fields: Readonly<Record<string, unknown>>): void {
@@ -133,6 +146,15 @@ export class Trail {
     facts: Readonly<Record<string, unknown>>,
   ): void {
     this.#note(kind, { disk: disk.name, uuid: disk.uuid, set: disk.set.name, ...facts });
+  }
+
+  #refusal({ reason, name, peer }: DiskEvents['refused']): void {
+    this.#options.metrics.observeRefusal(reason);
+    // The others are mistakes, or a moment's bad luck; this one may be somebody who tries doors.
+    if (reason !== 'denied') return;
+    const suppressed = this.#denials.take();
+    if (suppressed === undefined) return;
+    this.#note('export-denied', { disk: name, peer: peerText(peer), suppressed });
   }
 
   #verdict({ set, kid, verdict, denial }: SetEvents['verdict']): void {

@@ -136,6 +136,8 @@ export interface NativeConnection {
   diskId: number;
   connectedAtBootMs: number;
   inFlight: number;
+  /** What the TLS handshake has proven; absent on a connection in clear. */
+  tls?: TlsFacts | null;
   /** Bytes of the NBD protocol since it was accepted, handshake included. */
   bytesIn: number;
   bytesOut: number;

@@ -9,40 +9,47 @@ import { awaitNative, callNative } from './errors.js';
 /** A native disk behind the port that `disks` steers. */
 export class DataPlaneDisk implements PlaneDisk {
   readonly native: NativeDisk;
-  readonly #name: string;
+  readonly name: string;
   readonly #clients: () => DiskClient[];
+  readonly #disconnectClient: (id: number) => void;
   readonly #onClosed: () => void;
 
   constructor(options: {
     native: NativeDisk;
     name: string;
     clients: () => DiskClient[];
+    disconnectClient: (id: number) => void;
     onClosed: () => void;
   }) {
     this.native = options.native;
-    this.#name = options.name;
+    this.name = options.name;
     this.#clients = options.clients;
+    this.#disconnectClient = options.disconnectClient;
     this.#onClosed = options.onClosed;
   }
 
   unlock(key: SetKeyHandle, dek: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest }): void {
-    callNative(`unlocking disk ${this.#name}`, () =>
+    callNative(`unlocking disk ${this.name}`, () =>
       this.native.unlock(nativeSetKey(key), dek.sealed, dek.aad, dek.digest),
     );
   }
 
   async suspend(): Promise<{ keyWipedBootMs: number; parkedRequests: number }> {
-    return awaitNative(`suspending disk ${this.#name}`, () => this.native.suspend());
+    return awaitNative(`suspending disk ${this.name}`, () => this.native.suspend());
   }
 
   async goOffline(): Promise<OfflineReceipt> {
-    return awaitNative(`taking disk ${this.#name} offline`, () => this.native.goOffline());
+    return awaitNative(`taking disk ${this.name} offline`, () => this.native.goOffline());
   }
 
   async disconnectClients(): Promise<number> {
-    return awaitNative(`disconnecting clients of disk ${this.#name}`, () =>
+    return awaitNative(`disconnecting clients of disk ${this.name}`, () =>
       this.native.disconnectClients(),
     );
+  }
+
+  disconnectClient(id: number): void {
+    this.#disconnectClient(id);
   }
 
   clients(): DiskClient[] {
@@ -54,7 +61,7 @@ export class DataPlaneDisk implements PlaneDisk {
   }
 
   async close(): Promise<void> {
-    await awaitNative(`closing the store of disk ${this.#name}`, () => this.native.close());
+    await awaitNative(`closing the store of disk ${this.name}`, () => this.native.close());
     this.#onClosed();
   }
 }

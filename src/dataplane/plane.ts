@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { DiskClient, DiskPlane, DiskSpec, PlaneDisk, PlaneDiskEvent } from '../disks/ports.js';
 import type { ExportDirectory } from '../nbd/exports.js';
-import { type Peer, peerText } from '../nbd/peer.js';
+import type { Peer } from '../nbd/peer.js';
 import type { Addon, NativeConnection, NativeDisk, NativeEvent, NativePlane } from './addon.js';
 import { nativeLease } from './custody.js';
 import { callNative, codes } from './errors.js';
@@ -26,6 +26,19 @@ const LISTEN_CODES = {
 interface OpenDisk {
   readonly disk: DataPlaneDisk;
   readonly onEvent: (event: PlaneDiskEvent) => void;
+}
+
+/** One connection for operators. */
+export interface PlaneConnection {
+  readonly id: number;
+  readonly peer: Peer;
+  /** Null while in negotiation. */
+  readonly disk: string | null;
+  readonly connectedAtBootMs: number;
+  readonly inFlight: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly requests: number;
 }
 
 interface EventTarget {
@@ -161,6 +174,20 @@ export class DataPlane implements DiskPlane {
     return this.#native.connections();
   }
 
+  /** Every connection with its peer and its disk, as it is now. */
+  describeConnections(): PlaneConnection[] {
+    return this.#native.connections().map((connection) => ({
+      id: connection.id,
+      peer: peerOf(connection),
+      disk: this.#disks.get(connection.diskId)?.disk.name ?? null,
+      connectedAtBootMs: connection.connectedAtBootMs,
+      inFlight: connection.inFlight,
+      bytesIn: connection.bytesIn,
+      bytesOut: connection.bytesOut,
+      requests: connection.requests,
+    }));
+  }
+
   get negotiatingCount(): number {
     return this.#negotiator.negotiatingCount;
   }
@@ -201,6 +228,7 @@ export class DataPlane implements DiskPlane {
       native,
       name,
       clients: () => this.#clientsOf(native.id),
+      disconnectClient: (id) => this.#native.closeConnection(id),
       onClosed: () => {
         this.#disks.delete(native.id);
         if (this.#diskIdByName.get(name) === native.id) this.#diskIdByName.delete(name);
@@ -212,10 +240,10 @@ export class DataPlane implements DiskPlane {
     return this.#native
       .connections()
       .filter((connection) => connection.diskId === diskId)
-      .map(({ id, peer, connectedAtBootMs }) => ({
-        id,
-        peer: peerText({ address: peer, tls: null }),
-        connectedAtBootMs,
+      .map((connection) => ({
+        id: connection.id,
+        peer: peerOf(connection),
+        connectedAtBootMs: connection.connectedAtBootMs,
       }));
   }
 
@@ -261,4 +289,8 @@ export class DataPlane implements DiskPlane {
     if (open === undefined) return;
     open.onEvent({ kind, clients: this.#clientsOf(diskId).length });
   }
+}
+
+function peerOf({ peer: address, tls }: NativeConnection): Peer {
+  return { address, tls: tls ?? null };
 }

@@ -9,6 +9,7 @@ import { labelFor } from '../luks2/label.js';
 import type { HeaderMetadata } from '../luks2/metadata.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import type { KeyCustody } from '../sets/ports.js';
+import { changeRules } from './disk-access.js';
 import { codes } from './errors.js';
 import type { HeaderStore } from './header-store.js';
 import { type DiskRecord, validateGeometry } from './record.js';
@@ -29,9 +30,15 @@ export interface CreateDiskOptions {
   readonly sectorSizeBytes?: number;
   readonly dmCrypt?: boolean;
   readonly readOnly?: boolean;
+  readonly rotational?: boolean;
+  /** Rules of the allow list, in any spelling. */
+  readonly allow?: readonly string[];
 }
 
-/** The record of a new disk; nothing is created yet. Throws ERR_NAME or ERR_DISK_OPTION. */
+/**
+ * The record of a new disk; nothing is created yet. Throws ERR_NAME, ERR_DISK_OPTION or
+ * ERR_ACCESS_RULE.
+ */
 export function planDisk(
   options: CreateDiskOptions,
   context: { set: EncryptionSet; stateDir: string; uuid: string; nowMs: number },
@@ -63,6 +70,8 @@ export function planDisk(
     },
     readOnly: options.readOnly ?? false,
     dmCrypt: options.dmCrypt ?? false,
+    rotational: options.rotational ?? false,
+    allow: changeRules([], { disk: name, add: options.allow ?? [] }),
     attached: false,
     offline: null,
     createdAt: new Date(context.nowMs).toISOString(),

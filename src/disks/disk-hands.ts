@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.js';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { DATA_OFFSET_BYTES } from '../luks2/layout.js';
+import type { Peer } from '../nbd/peer.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import { codes } from './errors.js';
 import type { DiskCause, DiskRef, EmitDiskEvent } from './events.js';
@@ -56,6 +57,16 @@ export class DiskHands {
 
   clients(): DiskClient[] {
     return this.#planeDisk?.clients() ?? [];
+  }
+
+  /** Closes the sessions of peers that may not use the disk; returns how many there were. */
+  expel(admits: (peer: Peer) => boolean): number {
+    const expelled = this.clients().filter(({ peer }) => !admits(peer));
+    for (const { id, peer } of expelled) {
+      this.#planeDisk?.disconnectClient(id);
+      this.#options.emit('client-expelled', { disk: this.#ref, peer });
+    }
+    return expelled.length;
   }
 
   /** True for news of a wipe that an unlock has overtaken. */

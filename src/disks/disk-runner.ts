@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Timer } from '../base/clock.js';
 import { assertNever, KeyholdError, messageOf } from '../base/errors.js';
 import type { RecordStore } from '../base/record-store.js';
+import type { Peer } from '../nbd/peer.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
+import { type AccessChange, changeRules, DiskAccess } from './disk-access.js';
 import { type Decision, DiskHands, type DiskHandsOptions } from './disk-hands.js';
+import { DiskTimers } from './disk-timers.js';
 import { codes } from './errors.js';
 import type { DiskCause, DiskRef, DiskStateView } from './events.js';
 import { failureFacts, initialControl, keyAccessOf, recordFor } from './facts.js';
@@ -20,7 +22,7 @@ import type { DiskClient, PlaneDiskEvent } from './ports.js';
 import type { DiskRecord } from './record.js';
 import { SerialQueue } from './serial-queue.js';
 import { causeOf, failureError, refusalError, sameState, viewState } from './state-view.js';
-import { removeStoreFile } from './store-file.js';
+import { deleteStoreOf } from './store-file.js';
 
 export interface DiskRunnerOptions extends Omit<DiskHandsOptions, 'onPlaneEvent'> {
   readonly records: RecordStore<DiskRecord>;
@@ -41,7 +43,8 @@ export class DiskRunner {
   #record: DiskRecord;
   #control: DiskControl;
   #onlineRequestId: string | null = null;
-  readonly #timers = new Map<TimerName, Timer>();
+  readonly #timers: DiskTimers;
+  readonly #access: DiskAccess;
   readonly #queue = new SerialQueue();
   #closed = false;
   /**
@@ -56,6 +59,8 @@ export class DiskRunner {
     this.ref = { name, uuid, set };
     this.#options = options;
     this.#record = options.record;
+    this.#access = new DiskAccess(options.record.allow);
+    this.#timers = new DiskTimers(options.clock, (timer) => this.#notify({ kind: 'timer', timer }));
     this.#control = initialControl(options.record, options.clock.nowMs());
     this.#hands = new DiskHands({ ...options, onPlaneEvent: (event) => this.#onPlaneEvent(event) });
   }
@@ -96,6 +101,31 @@ export class DiskRunner {
     await this.#command({ kind: 'restart' });
   }
 
+  /** Whether a peer may choose this disk now. */
+  admits(peer: Peer): boolean {
+    return this.#access.admitsNewcomer(peer);
+  }
+
+  /**
+   * Changes the allow list; resolves with the number of sessions that lost their right and are
+   * closed. If it rejects, the list and the sessions are as they were.
+   */
+  async changeAllow(change: AccessChange): Promise<number> {
+    let closed = 0;
+    await this.#queue.run(async () => {
+      this.#assertOpen('changing the allow list of');
+      const { name, allow: before } = this.#record;
+      const allow = changeRules(before, { ...change, disk: name });
+      if (allow.join('\n') === before.join('\n')) return;
+      await this.#access.change(allow, () => this.#save({ ...this.#record, allow }));
+      const added = allow.filter((rule) => !before.includes(rule));
+      const removed = before.filter((rule) => !allow.includes(rule));
+      this.#options.emit('allow-changed', { disk: this.ref, added, removed });
+      closed = this.#expel();
+    });
+    return closed;
+  }
+
   /** The set's access may have changed. */
   noteAccess(): void {
     this.#note('access');
@@ -126,25 +156,12 @@ export class DiskRunner {
           { fields: { disk: name, actual: state, expected: 'offline' } },
         );
       }
-      this.#stopTimers();
+      this.#timers.stopAll();
       await this.#hands.disconnect();
-      if (options.deleteStore) await this.#removeStore();
+      if (options.deleteStore) await deleteStoreOf(this.#record);
       await this.#options.records.remove(name);
       this.#close();
     });
-  }
-
-  async #removeStore(): Promise<void> {
-    const { name, store } = this.#record;
-    try {
-      await removeStoreFile(store.path);
-    } catch (error) {
-      throw new KeyholdError(
-        codes.ERR_STORE_DELETE,
-        `deleting store ${store.path} of disk ${name}: ${messageOf(error)}`,
-        { fields: { disk: name, path: store.path }, cause: error },
-      );
-    }
   }
 
   async #command(event: LifecycleEvent & { kind: 'attach' | 'detach' | 'restart' }): Promise<void> {
@@ -221,14 +238,14 @@ export class DiskRunner {
         await this.#hands.goOffline(effect.facts, decision);
         return undefined;
       case 'disconnect':
-        this.#stopTimer('linger');
+        this.#timers.stop('linger');
         await this.#hands.disconnect();
         return undefined;
       case 'start-timer':
-        this.#startTimer(effect.timer);
+        this.#timers.start(effect.timer, this.#delayMsOf(effect.timer));
         return undefined;
       case 'stop-timer':
-        this.#stopTimer(effect.timer);
+        this.#timers.stop(effect.timer);
         return undefined;
       case 'refuse':
         throw refusalError(decision.cause, this.ref.name, effect);
@@ -297,8 +314,8 @@ export class DiskRunner {
     return access.denial.verdict.startedBootMs;
   }
 
-  async #save(): Promise<void> {
-    const record = recordFor(this.#record, this.#control);
+  async #save(base = this.#record): Promise<void> {
+    const record = recordFor(base, this.#control);
     await this.#options.records.save(record);
     this.#record = record;
   }
@@ -332,41 +349,35 @@ export class DiskRunner {
         break;
       }
       case 'client-connected':
+        // Its choice of this disk may be older than a change of the list.
+        this.#expel();
+        this.#noteClients(event.clients);
+        break;
       case 'client-disconnected':
-        this.#options.emit('clients', { disk: this.ref, clients: event.clients });
-        this.#note('clients');
+        this.#noteClients(event.clients);
         break;
       default:
         assertNever(event, 'plane event');
     }
   }
 
-  #startTimer(timer: TimerName): void {
-    const { clock, graceMs, lingerMs, set } = this.#options;
-    this.#stopTimer(timer);
-    const delaysMs = {
-      suspend: set?.record.suspendTimeoutMs ?? 0,
-      grace: graceMs,
-      linger: lingerMs,
-    };
-    const fire = (): void => {
-      this.#timers.delete(timer);
-      this.#notify({ kind: 'timer', timer });
-    };
-    this.#timers.set(timer, clock.setTimer(delaysMs[timer], fire));
+  #noteClients(clients: number): void {
+    this.#options.emit('clients', { disk: this.ref, clients });
+    this.#note('clients');
   }
 
-  #stopTimer(timer: TimerName): void {
-    this.#timers.get(timer)?.cancel();
-    this.#timers.delete(timer);
+  #expel(): number {
+    return this.#hands.expel((peer) => this.#access.admitsSession(peer));
   }
 
-  #stopTimers(): void {
-    for (const timer of [...this.#timers.keys()]) this.#stopTimer(timer);
+  #delayMsOf(timer: TimerName): number {
+    const { graceMs, lingerMs, set } = this.#options;
+    const suspend = set?.record.suspendTimeoutMs ?? 0;
+    return { suspend, grace: graceMs, linger: lingerMs }[timer];
   }
 
   #close(): void {
-    this.#stopTimers();
+    this.#timers.stopAll();
     this.#closed = true;
   }
 

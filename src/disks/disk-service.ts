@@ -7,13 +7,16 @@ import type { Logger } from '../base/logger.js';
 import { quoteName } from '../base/names.js';
 import type { Random } from '../base/random.js';
 import { type BrokenRecord, RecordStore } from '../base/record-store.js';
-import type { ExportDirectory, ExportInfo, ExportRefusal } from '../nbd/exports.js';
+import type { ExportDirectory } from '../nbd/exports.js';
+import type { Peer } from '../nbd/peer.js';
 import type { KeyCustody } from '../sets/ports.js';
 import type { SetService } from '../sets/set-service.js';
 import { type CreateDiskOptions, createStore, planDisk } from './create-disk.js';
+import type { AccessChange } from './disk-access.js';
 import { DiskRunner } from './disk-runner.js';
 import { codes } from './errors.js';
 import type { DiskEvents } from './events.js';
+import { createExportDirectory } from './export-directory.js';
 import { HeaderStore } from './header-store.js';
 import { Limiter } from './limiter.js';
 import type { DiskClient, DiskPlane } from './ports.js';
@@ -120,16 +123,10 @@ export class DiskService {
     return this.#get(name).clients;
   }
 
-  /** What NBD clients see: only disks that are online or suspended. */
-  exports(): ExportDirectory {
-    return {
-      list: () =>
-        [...this.#runners.keys()]
-          .sort()
-          .filter((name) => this.view(name).state !== 'offline')
-          .map((name) => ({ name, description: '' })),
-      find: (name) => this.#export(name),
-    };
+  /** What this NBD client sees: disks that are online or suspended and admit it. */
+  exportsFor(peer: Peer): ExportDirectory {
+    const refused = (refusal: DiskEvents['refused']): void => this.events.emit('refused', refusal);
+    return createExportDirectory(peer, { runners: this.#runners, refused });
   }
 
   /**
@@ -144,18 +141,19 @@ export class DiskService {
     return this.#exclusively(record.name, set.id, async () => {
       this.#assertNew(record);
       await this.#refreshAccess(options.set);
-      const store = await createStore(record, { set, custody, headers: this.#headers, random });
+      const created = await createStore(record, { set, custody, headers: this.#headers, random });
       try {
         await this.#records.save(record);
       } catch (error) {
         await this.#records.remove(record.name).catch(() => undefined);
-        await store.remove();
+        await created.remove();
         throw error;
       }
       const runner = this.#runnerFor(record);
       this.#runners.set(record.name, runner);
-      const { sizeBytes } = record;
-      this.events.emit('created', { disk: runner.ref, sizeBytes, store: record.store.path });
+      const { sizeBytes, allow } = record;
+      const store = record.store.path;
+      this.events.emit('created', { disk: runner.ref, sizeBytes, store, allow });
       return viewDisk(runner);
     });
   }
@@ -181,6 +179,19 @@ export class DiskService {
     await this.#refreshAccess(runner.record.set.name);
     await runner.restart();
     return viewDisk(runner);
+  }
+
+  /**
+   * Changes who may use the disk. Sessions of peers that may no longer are closed: `disconnected`
+   * of them. If the call fails nothing has changed.
+   */
+  async changeAllow(
+    name: string,
+    change: AccessChange,
+  ): Promise<{ allow: readonly string[]; disconnected: number }> {
+    const runner = this.#forCommand(name);
+    const disconnected = await runner.changeAllow(change);
+    return { allow: runner.record.allow, disconnected };
   }
 
   /**
@@ -222,19 +233,6 @@ export class DiskService {
     throw new KeyholdError(codes.ERR_DISK_NOT_FOUND, `no disk ${quoteName(name)}`, {
       fields: { disk: name },
     });
-  }
-
-  #export(name: string): ExportInfo | ExportRefusal {
-    const runner = this.#runners.get(name);
-    if (runner === undefined) {
-      return { refused: 'unknown', text: `no export ${quoteName(name)}` };
-    }
-    const { record, state } = runner;
-    if (state.state === 'offline') {
-      return { refused: 'offline', text: `export ${name} is offline: ${state.reason ?? ''}` };
-    }
-    const { sizeBytes, sectorSizeBytes, readOnly } = record;
-    return { name, description: '', sizeBytes, sectorSizeBytes, readOnly, rotational: false };
   }
 
   #runnerFor(record: DiskRecord): DiskRunner {

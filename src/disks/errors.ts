@@ -52,6 +52,17 @@ export const codes = defineErrors({
     summary: 'The daemon is stopping, or the disk was deleted meanwhile.',
     hint: 'repeat the command when the daemon runs',
   },
+  ERR_ACCESS_RULE: {
+    kind: 'invalid',
+    summary:
+      'A rule of an allow list cannot be read, or a disk would have too many; nothing changed.',
+    hint: 'write conditions such as uid=1000, san=DNS:vm1.example or cidr=10.0.0.0/8, joined by and',
+  },
+  ERR_ACCESS_RULE_UNKNOWN: {
+    kind: 'not-found',
+    summary: 'The allow list of the disk has no such rule to remove; nothing changed.',
+    hint: 'keyhold disk allow DISK lists the rules',
+  },
   ERR_STORE_EXISTS: {
     kind: 'conflict',
     summary: 'The store of a new disk exists already and is not empty.',

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Peer } from '../nbd/peer.js';
 import type { SetIdentity } from '../sets/access.js';
 import type { OfflineReceipt } from './ports.js';
 import type { OfflineReason } from './record.js';
@@ -33,9 +34,21 @@ export type DiskCause =
   | 'grace-timeout'
   | 'failure';
 
+/**
+ * Why a client did not get an export: there is no such disk, the allow list does not admit the peer
+ * (which is told the same), or the disk is offline.
+ */
+export const REFUSAL_REASONS = ['unknown', 'denied', 'offline'] as const;
+export type RefusalReason = (typeof REFUSAL_REASONS)[number];
+
 /** What a DiskService tells: for audit, metrics and the event stream. */
 export interface DiskEvents {
-  created: { readonly disk: DiskRef; readonly sizeBytes: number; readonly store: string };
+  created: {
+    readonly disk: DiskRef;
+    readonly sizeBytes: number;
+    readonly store: string;
+    readonly allow: readonly string[];
+  };
   deleted: { readonly disk: DiskRef; readonly storeRemoved: boolean };
   /** State, reason or revoked changed. */
   state: {
@@ -96,6 +109,21 @@ export interface DiskEvents {
   /** A state change could not be written down; it is in force all the same. */
   'record-error': { readonly disk: DiskRef; readonly message: string };
   clients: { readonly disk: DiskRef; readonly clients: number };
+  /** The allow list is another; durable. */
+  'allow-changed': {
+    readonly disk: DiskRef;
+    readonly added: readonly string[];
+    readonly removed: readonly string[];
+  };
+  /** A session was closed, because the allow list does not admit its peer any more. */
+  'client-expelled': { readonly disk: DiskRef; readonly peer: Peer };
+  /** A client asked for an export and was not given it. */
+  refused: {
+    readonly reason: RefusalReason;
+    /** The name as the client sent it; for `denied` that of the disk. */
+    readonly name: string;
+    readonly peer: Peer;
+  };
 }
 
 export type EmitDiskEvent = <K extends keyof DiskEvents>(kind: K, event: DiskEvents[K]) => void;

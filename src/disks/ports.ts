@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Peer } from '../nbd/peer.js';
 import type { DekDigest, LeaseHandle, SealedDek } from '../sets/ports.js';
 import type { SetKeyHandle } from '../vault/types.js';
 
@@ -41,7 +42,7 @@ export interface DiskSpec {
 
 export interface DiskClient {
   readonly id: number;
-  readonly peer: string;
+  readonly peer: Peer;
   readonly connectedAtBootMs: number;
 }
 
@@ -70,6 +71,8 @@ export interface PlaneDisk {
   goOffline(): Promise<OfflineReceipt>;
   /** Closes the disk's connections (after the linger). Resolves with how many there were. */
   disconnectClients(): Promise<number>;
+  /** Closes one connection at once, whatever is under way on it. Unknown ids are ignored. */
+  disconnectClient(id: number): void;
   clients(): DiskClient[];
   /** Closes the store. The disk must be locked and have no clients. */
   close(): Promise<void>;

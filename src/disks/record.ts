@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { isAbsolute } from 'node:path';
 import { z } from 'zod';
-import { KeyholdError } from '../base/errors.js';
+import { KeyholdError, messageOf } from '../base/errors.js';
 import { NAME_PATTERN } from '../base/names.js';
 import { DATA_OFFSET_BYTES } from '../luks2/layout.js';
+import { ACCESS_RULES_MAX, formatAccessRule, parseAccessRule } from './access-rule.js';
 import { codes } from './errors.js';
 
 /** Why a disk is offline: the closed list. */
@@ -27,6 +28,16 @@ export type OfflineReason = (typeof OFFLINE_REASONS)[number];
 export const DISK_BYTES_MAX = Number.MAX_SAFE_INTEGER - DATA_OFFSET_BYTES;
 
 const absolutePath = z.string().max(4095).refine(isAbsolute, 'expected an absolute path');
+
+/** Only the one spelling of a rule: what `disk allow --remove` compares. */
+const ruleSchema = z.string().superRefine((text, context) => {
+  try {
+    const spelled = formatAccessRule(parseAccessRule(text));
+    if (spelled !== text) context.addIssue(`expected ${spelled}`);
+  } catch (error) {
+    context.addIssue(messageOf(error));
+  }
+});
 
 const offlineSchema = z.strictObject({
   reason: z.enum(OFFLINE_REASONS),
@@ -56,6 +67,10 @@ export const diskRecordSchema = z
     }),
     readOnly: z.boolean(),
     dmCrypt: z.boolean(),
+    /** A hint for clients that seeking in the store is slow. */
+    rotational: z.boolean().default(false),
+    /** Who may use the disk: any rule suffices; an empty list stands for this machine. */
+    allow: z.array(ruleSchema).max(ACCESS_RULES_MAX).default([]),
     /** The operator's intent. */
     attached: z.boolean(),
     /** What the disk shows while it is offline; null when it was online last. */

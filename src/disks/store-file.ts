@@ -7,6 +7,7 @@ import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import { formatSize } from '../base/units.js';
 import { DATA_OFFSET_BYTES } from '../luks2/layout.js';
 import { codes } from './errors.js';
+import type { DiskRecord } from './record.js';
 
 const NO_SPACE_ERRNOS = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
@@ -43,13 +44,26 @@ export async function createStoreFile(request: {
 /**
  * Removes a store so that the removal survives power loss; one that is gone already is no error.
  */
-export async function removeStoreFile(path: string): Promise<void> {
+async function removeStoreFile(path: string): Promise<void> {
   try {
     await unlink(path);
   } catch (error) {
     if (codeOf(error) !== 'ENOENT') throw error;
   }
   await syncDirectory(dirname(path));
+}
+
+/** The same for a disk that is being deleted. Throws ERR_STORE_DELETE; the disk then remains. */
+export async function deleteStoreOf({ name, store }: DiskRecord): Promise<void> {
+  try {
+    await removeStoreFile(store.path);
+  } catch (error) {
+    throw new KeyholdError(
+      codes.ERR_STORE_DELETE,
+      `deleting store ${store.path} of disk ${name}: ${messageOf(error)}`,
+      { fields: { disk: name, path: store.path }, cause: error },
+    );
+  }
 }
 
 async function openNew(

@@ -22,6 +22,9 @@ export interface DiskView {
   readonly leaseSecondsLeft: number | null;
   readonly readOnly: boolean;
   readonly dmCrypt: boolean;
+  readonly rotational: boolean;
+  /** Rules of the allow list; empty: the peers of this machine. */
+  readonly allow: readonly string[];
   readonly attached: boolean;
   readonly message: string | null;
 }
@@ -45,6 +48,8 @@ export function viewDisk(runner: DiskRunner): DiskView {
     leaseSecondsLeft: set === undefined ? null : secondsLeft(set),
     readOnly: record.readOnly,
     dmCrypt: record.dmCrypt,
+    rotational: record.rotational,
+    allow: record.allow,
     attached: runner.attached,
     message: state.message,
   };

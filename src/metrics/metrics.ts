@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client';
+import { REFUSAL_REASONS, type RefusalReason } from '../disks/events.js';
 import { registerDiskMetrics } from './disk-metrics.js';
 import { registerSampledMetric, stateSamples } from './sampled-metric.js';
 import type { DiskSample, KeySample, MetricsSources, SetSample } from './sources.js';
@@ -43,6 +44,7 @@ export class Metrics {
   readonly #revocations: Counter<'set' | 'reason'>;
   readonly #offlineSeconds: Histogram<'phase'>;
   readonly #auditFailures: Counter;
+  readonly #refusals: Counter<'reason'>;
 
   constructor(options: { sources: MetricsSources; version: string }) {
     this.#sources = options.sources;
@@ -78,6 +80,13 @@ export class Metrics {
       help: 'Records that could not be written to the audit log.',
       registers,
     });
+    this.#refusals = new Counter({
+      name: 'keyhold_nbd_refused_total',
+      help: 'Exports that clients asked for and were not given, by reason.',
+      labelNames: ['reason'],
+      registers,
+    });
+    for (const reason of REFUSAL_REASONS) this.#refusals.inc({ reason }, 0);
     registerDiskMetrics(this.#registry, () => this.#disks);
     this.#registerSetMetrics();
     this.#registerProcessMetrics(options.version);
@@ -118,6 +127,10 @@ export class Metrics {
 
   observeAuditFailure(): void {
     this.#auditFailures.inc();
+  }
+
+  observeRefusal(reason: RefusalReason): void {
+    this.#refusals.inc({ reason });
   }
 
   async #scrape(): Promise<string> {

@@ -2,6 +2,7 @@
 import { test } from 'tap';
 import {
   OFFLINE_REASONS,
+  type ChangeAllowRequest,
   type CheckResult,
   type CreateDiskRequest,
   type CreateSetRequest,
@@ -9,6 +10,7 @@ import {
   type SetView,
 } from '../../src/admin/api.js';
 import type { CreateDiskOptions } from '../../src/disks/create-disk.js';
+import type { AccessChange } from '../../src/disks/disk-access.js';
 import { OFFLINE_REASONS as REASONS_OF_DISKS } from '../../src/disks/record.js';
 import type { DiskView as ViewOfDisks } from '../../src/disks/view.js';
 import type { CreateSetOptions } from '../../src/sets/create-set.js';
@@ -20,11 +22,12 @@ const same = {
   set: (view: ViewOfSets): SetView => view,
   check: (view: SetCheckView): CheckResult => view,
   createDisk: (request: CreateDiskRequest): CreateDiskOptions => request,
+  changeAllow: (request: ChangeAllowRequest): AccessChange => request,
   createSet: (request: CreateSetRequest & { identity: string }): CreateSetOptions => request,
 };
 
 void test('the reasons are those that disks give', (t) => {
   t.same(OFFLINE_REASONS, REASONS_OF_DISKS);
-  t.equal(Object.keys(same).length, 5);
+  t.equal(Object.keys(same).length, 6);
   t.end();
 });

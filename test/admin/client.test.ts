@@ -4,7 +4,15 @@ import { join } from 'node:path';
 import { test } from 'tap';
 import { AdminAnswerError, createAdminClient, type AdminClient } from '../../src/admin/client.js';
 import { defineErrors, KeyholdError } from '../../src/base/errors.js';
-import { CHECK, DISK, SET, STATUS } from './fake-services.js';
+import {
+  ALLOW_RESULT,
+  CHECK,
+  CONNECTION,
+  DISK,
+  DISK_DETAIL,
+  SET,
+  STATUS,
+} from './fake-services.js';
 import { startFixture, temporaryDirectory } from './support.js';
 
 const failures = defineErrors({
@@ -14,22 +22,25 @@ const failures = defineErrors({
 void test('every method asks the service that it is named after', async (t) => {
   const { client, services } = await startFixture(t);
   t.same(await client.status(), STATUS);
+  t.same(await client.listConnections(), [CONNECTION]);
   t.same(await client.listSets(), [SET]);
   t.same(await client.showSet('a b'), SET);
   t.same(await client.createSet({ name: 's1', keyUrl: 'https://v', mode: 'restart' }), SET);
   t.same(await client.checkSet('s1'), CHECK);
   await client.deleteSet('s1');
   t.same(await client.listDisks(), [DISK]);
-  t.same(await client.showDisk('d/1'), DISK);
+  t.same(await client.showDisk('d/1'), DISK_DETAIL);
   t.same(await client.createDisk({ name: 'd1', set: 's1', sizeBytes: 512 }), DISK);
   t.same(await client.attachDisk('d1'), DISK);
   t.same(await client.detachDisk('d1'), DISK);
   t.same(await client.restartDisk('d1'), DISK);
+  t.same(await client.changeAllow('d1', { add: ['uid=1'], clear: true }), ALLOW_RESULT);
   await client.deleteDisk('d1');
   await client.deleteDisk('d1', { deleteStore: true });
   t.match(await client.verifyAudit(), { ok: true, records: 3 });
   t.same(services.calls, [
     'status()',
+    'listConnections()',
     'listSets()',
     'showSet("a b")',
     'createSet({"name":"s1","keyUrl":"https://v","mode":"restart"})',
@@ -41,6 +52,7 @@ void test('every method asks the service that it is named after', async (t) => {
     'attachDisk("d1",0)',
     'detachDisk("d1")',
     'restartDisk("d1")',
+    'changeAllow("d1",{"clear":true,"add":["uid=1"]})',
     'deleteDisk("d1",{"deleteStore":false})',
     'deleteDisk("d1",{"deleteStore":true})',
     'verifyAudit()',
@@ -134,9 +146,9 @@ for (const [claim, status, text] of [
 
 void test('fields that a newer daemon adds do not disturb', async (t) => {
   const client = await withServer(t, (_, response) => {
-    response.end(JSON.stringify({ ...DISK, colour: 'green' }));
+    response.end(JSON.stringify({ ...DISK_DETAIL, colour: 'green' }));
   });
-  t.same(await client.showDisk('d'), DISK);
+  t.same(await client.showDisk('d'), DISK_DETAIL);
 });
 
 void test('an answer without end is cut off', async (t) => {

@@ -2,7 +2,10 @@
 import type {
   AdminEvent,
   AdminServices,
+  AllowResult,
   CheckResult,
+  ConnectionView,
+  DiskDetail,
   DiskView,
   SetView,
   Status,
@@ -25,9 +28,38 @@ export const DISK: DiskView = {
   leaseSecondsLeft: null,
   readOnly: false,
   dmCrypt: false,
+  rotational: false,
+  allow: ['uid=1000'],
   attached: true,
   message: 'KeyDisabled',
 };
+
+export const CONNECTION: ConnectionView = {
+  id: 3,
+  address: { kind: 'tcp', address: '10.0.0.1', port: 4711 },
+  tls: {
+    version: 'TLSv1.3',
+    cipher: 'TLS_AES_256_GCM_SHA384',
+    certificate: {
+      subject: 'CN=vm1',
+      subjectAltNames: ['DNS:vm1.example'],
+      fingerprintSha256: 'ab'.repeat(32),
+    },
+    pskIdentity: null,
+  },
+  phase: 'transmission',
+  disk: 'd1',
+  connectedAt: '2026-01-01T00:00:00.000Z',
+  ageSeconds: 1.5,
+  inFlight: 1,
+  bytesIn: 10,
+  bytesOut: 20,
+  requests: 3,
+};
+
+export const DISK_DETAIL: DiskDetail = { ...DISK, connections: [CONNECTION] };
+
+export const ALLOW_RESULT: AllowResult = { disk: 'd1', allow: ['uid=1000'], disconnected: 1 };
 
 export const SET: SetView = {
   name: 's1',
@@ -107,7 +139,9 @@ export function createFakeServices(): FakeServices {
     checkSet: (name) => answer(CHECK, 'checkSet', name),
     deleteSet: (name) => answer(undefined, 'deleteSet', name),
     listDisks: () => answer([DISK], 'listDisks'),
-    showDisk: (name) => answer(DISK, 'showDisk', name),
+    listConnections: () => answer([CONNECTION], 'listConnections'),
+    showDisk: (name) => answer(DISK_DETAIL, 'showDisk', name),
+    changeAllow: (name, change) => answer(ALLOW_RESULT, 'changeAllow', name, change),
     createDisk: (request) => answer(DISK, 'createDisk', request),
     attachDisk: (name, caller) => answer(DISK, 'attachDisk', name, caller.uid),
     detachDisk: (name) => answer(DISK, 'detachDisk', name),

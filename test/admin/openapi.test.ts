@@ -28,6 +28,7 @@ void test('the document is OpenAPI 3.1 and names every operation', async (t) => 
   );
   t.same(operations.sort(), [
     'attachDisk: post /v1/disks/{name}/attach',
+    'changeAllow: patch /v1/disks/{name}/allow',
     'checkSet: post /v1/sets/{name}/check',
     'createDisk: post /v1/disks',
     'createSet: post /v1/sets',
@@ -35,6 +36,7 @@ void test('the document is OpenAPI 3.1 and names every operation', async (t) => 
     'deleteSet: delete /v1/sets/{name}',
     'detachDisk: post /v1/disks/{name}/detach',
     'events: get /v1/events',
+    'listConnections: get /v1/connections',
     'listDisks: get /v1/disks',
     'listSets: get /v1/sets',
     'restartDisk: post /v1/disks/{name}/restart',

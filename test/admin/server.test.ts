@@ -6,7 +6,7 @@ import { test } from 'tap';
 import { startAdminServer } from '../../src/admin/server.js';
 import { defineErrors, KeyholdError, type ErrorKind } from '../../src/base/errors.js';
 import { createSilentLogger } from '../../src/base/logger.js';
-import { createFakeServices, DISK } from './fake-services.js';
+import { createFakeServices, DISK, DISK_DETAIL } from './fake-services.js';
 import { clock, errorOf, raw, ROOT, startFixture, temporaryDirectory } from './support.js';
 
 const failures = defineErrors({
@@ -127,8 +127,17 @@ void test('an unforeseen error tells the caller nothing of its text', async (t) 
 
 void test('a field that the document does not name never leaves', async (t) => {
   const { socketPath, services } = await startFixture(t);
-  services.showDisk = () => Promise.resolve({ ...DISK, dek: 'oops' });
+  services.showDisk = () => Promise.resolve({ ...DISK_DETAIL, dek: 'oops' });
   t.notMatch((await raw(socketPath, 'GET', '/v1/disks/d1')).text, /oops/);
+});
+
+void test('a change of an allow list with an unknown field is refused', async (t) => {
+  const { socketPath, services } = await startFixture(t);
+  const body = JSON.stringify({ added: ['uid=1'] });
+  const answer = await raw(socketPath, 'PATCH', '/v1/disks/d1/allow', body);
+  t.equal(answer.status, 400);
+  t.match(errorOf(answer).message, /added: unknown field, expected one of add, clear, remove/);
+  t.same(services.calls, []);
 });
 
 void test('an unknown path is 404 as JSON', async (t) => {
@@ -205,7 +214,7 @@ void test('close removes the socket', async (t) => {
 void test('close waits for a request under way', async (t) => {
   const { socketPath, server, services } = await startFixture(t);
   let finish: (() => void) | undefined;
-  services.showDisk = () => new Promise((resolve) => (finish = () => resolve(DISK)));
+  services.showDisk = () => new Promise((resolve) => (finish = () => resolve(DISK_DETAIL)));
   const answer = raw(socketPath, 'GET', '/v1/disks/d1');
   while (finish === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
   const closed = server.close();

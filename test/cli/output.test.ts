@@ -51,6 +51,15 @@ void test('a cut cell ends with an ellipsis', (t) => {
   t.end();
 });
 
+void test('an optional column goes where shrinking is not enough, and only there', (t) => {
+  const columns = [...COLUMNS, { title: 'EXTRA', value: () => '12345', optional: true as const }];
+  const row = { a: 'abcdefghijkl', b: '123' };
+  t.match(formatTable(sink(17), columns, [row]), /EXTRA/);
+  t.notMatch(formatTable(sink(16), columns, [row]), /EXTRA/);
+  t.match(formatTable(sink(), columns, [row]), /abcdefghijkl {2}123 {2}12345/);
+  t.end();
+});
+
 void test('a path is cut at its beginning, since its end tells what it is', (t) => {
   const columns = [
     { ...COLUMNS[0], title: 'A', value: (row: Row) => row.a, cut: 'start' as const },

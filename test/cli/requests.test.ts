@@ -7,10 +7,13 @@ import {
   EVENTS,
   FakeAdmin,
   GRANTED_SET,
+  LOCAL_CONNECTION,
+  NEGOTIATING,
   NEW_DISK,
   ONLINE_DISK,
   SOUND_AUDIT,
   STATUS,
+  TLS_CONNECTION,
 } from './support/fake-admin.js';
 import { cli } from './support/run-cli.js';
 
@@ -27,7 +30,9 @@ function run(fake: FakeAdmin, ...args: string[]): ReturnType<typeof cli> {
 }
 
 for (const [args, expected] of [
-  [['disk', 'show', 'demo'], ONLINE_DISK],
+  [['disk', 'show', 'demo'], { ...ONLINE_DISK, connections: [LOCAL_CONNECTION, TLS_CONNECTION] }],
+  [['status', '--connections'], { connections: [LOCAL_CONNECTION, TLS_CONNECTION, NEGOTIATING] }],
+  [['disk', 'allow', 'demo'], { disk: 'demo', allow: [], disconnected: 0 }],
   [['disk', 'attach', 'demo'], ONLINE_DISK],
   [['disk', 'detach', 'demo'], ONLINE_DISK],
   [['disk', 'restart', 'demo'], ONLINE_DISK],
@@ -79,7 +84,12 @@ void test('an attached disk that is denied prints its view with --json and exits
 void test('disk create sends every option', async (t) => {
   const fake = await start(t);
   const options = ['--sector-size', '4096', '--dm-crypt', '--read-only', '--store', 'x.img'];
-  await run(fake, 'disk', 'create', 'fresh', '--set', 'demo', '--size', '10G', ...options);
+  const more = ['--rotational', '--allow', 'uid=1000', '--allow', 'san=DNS:a  and cidr=10.0.0.1'];
+  await run(
+    fake,
+    ...['disk', 'create', 'fresh', '--set', 'demo', '--size', '10G'],
+    ...[...options, ...more],
+  );
   t.strictSame(fake.seen[0]?.body, {
     name: 'fresh',
     set: 'demo',
@@ -88,6 +98,8 @@ void test('disk create sends every option', async (t) => {
     sectorSizeBytes: 4096,
     dmCrypt: true,
     readOnly: true,
+    rotational: true,
+    allow: ['uid=1000', 'san=DNS:a and cidr=10.0.0.1/32'],
   });
 });
 
@@ -95,6 +107,27 @@ void test('disk create leaves out what was not given', async (t) => {
   const fake = await start(t);
   await run(fake, 'disk', 'create', 'fresh', '--set', 'demo', '--size', '512');
   t.strictSame(fake.seen[0]?.body, { name: 'fresh', set: 'demo', sizeBytes: 512 });
+});
+
+void test('disk allow sends what is to change, and nothing when nothing is', async (t) => {
+  const fake = await start(t);
+  const rules = ['--add', 'uid=1', '--add', 'psk="a b"', '--remove', 'cidr=10.0.0.0/8'];
+  await run(fake, 'disk', 'allow', 'demo', ...rules);
+  await run(fake, 'disk', 'allow', 'demo', '--clear', '--add', 'uid=2');
+  await run(fake, 'disk', 'allow', 'demo');
+  t.strictSame(fake.seen, [
+    {
+      method: 'PATCH',
+      path: '/v1/disks/demo/allow',
+      body: { remove: ['cidr=10.0.0.0/8'], add: ['uid=1', 'psk="a b"'] },
+    },
+    {
+      method: 'PATCH',
+      path: '/v1/disks/demo/allow',
+      body: { clear: true, add: ['uid=2'] },
+    },
+    { method: 'GET', path: '/v1/disks/demo', body: undefined },
+  ]);
 });
 
 void test('set create sends every option, durations in milliseconds', async (t) => {

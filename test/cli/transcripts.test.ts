@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { test } from 'tap';
-import { auditVerifyResultSchema, checkResultSchema, diskListSchema } from '../../src/admin/api.js';
+import {
+  allowResultSchema,
+  auditVerifyResultSchema,
+  checkResultSchema,
+} from '../../src/admin/api.js';
+import { type ConnectionView, diskListSchema } from '../../src/admin/api.js';
 import { setListSchema, setViewSchema, diskViewSchema } from '../../src/admin/api.js';
 import {
   CHECK,
@@ -8,9 +13,12 @@ import {
   DENIED_SET,
   FakeAdmin,
   GRANTED_SET,
+  LOCAL_CONNECTION,
+  NEGOTIATING,
   NEW_DISK,
   ONLINE_DISK,
   SOUND_AUDIT,
+  TLS_CONNECTION,
 } from './support/fake-admin.js';
 import { Transcript } from './support/golden.js';
 
@@ -45,6 +53,58 @@ void test('transcript: disks, as a person sees them', async (t) => {
   fake.answer('GET /v1/disks', { disks: [] }, diskListSchema);
   await transcript.run('disk', 'list');
   const { expected, actual } = await transcript.compare('disk');
+  t.equal(actual, expected);
+});
+
+void test('transcript: who may use a disk', async (t) => {
+  const { fake, transcript } = await set(t);
+  const path = '/v1/disks/demo/allow';
+  const changed = { disk: 'demo', allow: ['uid=1000', 'psk="a b"'], disconnected: 2 };
+  await transcript.run('disk', 'allow', 'demo');
+  await transcript.run('disk', 'allow', 'db01');
+  fake.answer(`PATCH ${path}`, changed, allowResultSchema);
+  await transcript.run('disk', 'allow', 'demo', '--add', 'uid=1000', '--add', 'psk="a b"');
+  await transcript.run('disk', 'allow', 'demo', '--add', 'uid=1000', '--json');
+  fake.answer(`PATCH ${path}`, { ...changed, allow: [], disconnected: 0 }, allowResultSchema);
+  await transcript.run('disk', 'allow', 'demo', '--clear');
+  fake.fail(`PATCH ${path}`, {
+    kind: 'not-found',
+    code: 'ERR_ACCESS_RULE_UNKNOWN',
+    message: 'removing a rule of disk demo: the list has no rule "uid=9"',
+    fields: { disk: 'demo', rule: 'uid=9' },
+  });
+  await transcript.run('disk', 'allow', 'demo', '--remove', 'uid=9');
+  const { expected, actual } = await transcript.compare('allow');
+  t.equal(actual, expected);
+});
+
+void test('transcript: connections, in a pipe and on terminals', async (t) => {
+  const fake = await FakeAdmin.start();
+  t.teardown(() => fake.stop());
+  const second = (connection: ConnectionView): ConnectionView => ({
+    ...connection,
+    ageSeconds: connection.ageSeconds + 1,
+    bytesIn: connection.bytesIn + 3 * 2 ** 20,
+    bytesOut: connection.bytesOut + 4096,
+    requests: connection.requests + 7,
+  });
+  const first = [LOCAL_CONNECTION, TLS_CONNECTION];
+  const texts: string[] = [];
+  for (const columns of [undefined, 80, 120]) {
+    fake.connections(first);
+    const transcript = new Transcript({
+      env: { KEYHOLD_SOCKET: fake.socketPath },
+      ...(columns === undefined ? {} : { columns }),
+      onWait: () => fake.connections([...first.map(second), NEGOTIATING]),
+    });
+    const { stdout } = await transcript.run('status', '--connections');
+    texts.push(transcript.text);
+    for (const line of stdout.split('\n')) t.ok(line.length <= (columns ?? 200), line);
+  }
+  const transcript = new Transcript({ env: { KEYHOLD_SOCKET: fake.socketPath } });
+  fake.connections([]);
+  await transcript.run('status', '--connections');
+  const { expected, actual } = await transcript.compare('connections', texts.join(''));
   t.equal(actual, expected);
 });
 
@@ -94,6 +154,9 @@ void test('transcript: every usage error names what is wrong and exits with 2', 
     ['disk', 'list', '--jsno'],
     ['disk', 'list', '--socket'],
     ['disk', 'list', '--socket', ''],
+    ['disk', 'allow', 'demo', '--add', 'uid=root'],
+    ['disk', 'allow', 'demo', '--remove', 'user=1'],
+    ['disk', 'allow', 'demo', '--clear', '--remove', 'uid=1'],
     create,
     [...create, '--set', 's'],
     [...create, '--set', 's', '--size', 'lots'],
@@ -101,6 +164,7 @@ void test('transcript: every usage error names what is wrong and exits with 2', 
     [...create, '--set', 's', '--size', '9000000T'],
     [...create, '--set', 's', '--size', '1G', '--sector-size', '1024'],
     [...create, '--set', '', '--size', '1G'],
+    [...create, '--set', 's', '--size', '1G', '--allow', 'subject=CN=a b'],
     ['set', 'create', 's'],
     ['set', 'create', 's', '--key', 'u', '--on-revoke', 'never'],
     ['set', 'create', 's', '--key', 'u', '--lease', '5'],
@@ -128,7 +192,15 @@ void test('transcript: help of every command', async (t) => {
   const { transcript } = await set(t);
   const commands = [
     ...['', 'disk', 'disk create', 'disk list', 'disk show', 'disk attach', 'disk detach'],
-    ...['disk restart', 'disk delete', 'set', 'set create', 'set check', 'set delete'],
+    ...[
+      'disk restart',
+      'disk allow',
+      'disk delete',
+      'set',
+      'set create',
+      'set check',
+      'set delete',
+    ],
     ...['status', 'events', 'audit verify', 'dev', 'daemon', 'vault', 'vault serve', 'vault key'],
     ...['vault key create', 'vault disable', 'vault trouble', 'vault log', 'exit-codes'],
   ];

@@ -237,7 +237,10 @@ void test('a client on a unix socket is known by its credentials', async (t) => 
   const { connect, disk } = await serve();
   const client = await connect();
   const { pid, getuid, getgid } = process;
-  t.equal(disk.clients()[0]?.peer, `unix:pid=${pid},uid=${getuid?.()},gid=${getgid?.()}`);
+  t.same(disk.clients()[0]?.peer, {
+    address: { kind: 'unix', pid, uid: getuid?.(), gid: getgid?.() },
+    tls: null,
+  });
   client.destroy();
 });
 
@@ -245,7 +248,8 @@ void test('a client on TCP is known by its address and port', async (t) => {
   const { name, disk } = await serve();
   const port = rig.plane.listenTcp('127.0.0.1', 0);
   const client = await rig.client({ host: '127.0.0.1', port }, name);
-  t.equal(disk.clients()[0]?.peer, `127.0.0.1:${client.socket.localPort}`);
+  const { localPort } = client.socket;
+  t.same(disk.clients()[0]?.peer.address, { kind: 'tcp', address: '127.0.0.1', port: localPort });
   client.destroy();
 });
 

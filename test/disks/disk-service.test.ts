@@ -2,6 +2,7 @@
 import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
+import { LOCAL_PEER } from '../support/fake-plane.js';
 import type { CreateDiskOptions } from '../../src/disks/create-disk.js';
 import { DISABLED } from '../support/fakes.js';
 import { KEY_URL, World } from '../support/world.js';
@@ -149,7 +150,7 @@ void test('a deleted name can be used again', async (t) => {
 void test('exports: offline is hidden and refused with its reason, unknown is unknown', async (t) => {
   const world = await withSet(t);
   await create(world, {});
-  const exports = world.disks.exports();
+  const exports = world.disks.exportsFor(LOCAL_PEER);
   t.strictSame(exports.list(), []);
   t.match(exports.find('d'), { refused: 'offline', text: /never-attached/ });
   t.match(exports.find('nope\u0007'), { refused: 'unknown', text: 'no export "nope\\u0007"' });

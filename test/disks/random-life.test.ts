@@ -139,7 +139,7 @@ async function take(world: World, next: Step): Promise<World> {
       return world;
     case 'leave': {
       const open = world.plane.open.get(next.disk);
-      const [client] = open?.connected ?? [];
+      const [client] = open?.connected.keys() ?? [];
       if (client !== undefined) open?.leave(client);
       return world;
     }

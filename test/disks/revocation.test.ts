@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
+import { LOCAL_PEER } from '../support/fake-plane.js';
 import { DELETED, DISABLED, PROOF, SILENT } from '../support/fakes.js';
 import { KEY_URL, World } from '../support/world.js';
 
@@ -62,7 +63,7 @@ void test('immediate: the key is wiped though the store hangs, and the disk is h
   await world.pass(11_000);
   t.equal(world.state(), 'offline(key-disabled)');
   t.equal(disk.dek, undefined);
-  t.strictSame(world.disks.exports().list(), []);
+  t.strictSame(world.disks.exportsFor(LOCAL_PEER).list(), []);
 });
 
 void test('immediate: a proof heals, with the connections that lived on', async (t) => {
@@ -92,7 +93,11 @@ void test('immediate: silence past the lease suspends, a proof resumes with park
   await world.pass(70_000);
   t.equal(world.state(), 'suspended');
   t.equal(disk.dek, undefined);
-  t.match(world.disks.exports().list(), [{ name: 'd' }], 'clients may still come and wait');
+  t.match(
+    world.disks.exportsFor(LOCAL_PEER).list(),
+    [{ name: 'd' }],
+    'clients may still come and wait',
+  );
   disk.parked = 3;
   await grant(world);
   t.equal(world.state(), 'online');

@@ -10,9 +10,15 @@ import type {
   PlaneDisk,
   PlaneDiskEvent,
 } from '../../src/disks/ports.js';
+import type { Peer } from '../../src/nbd/peer.js';
 import type { DekDigest, SealedDek } from '../../src/sets/ports.js';
 import type { SetKeyHandle } from '../../src/vault/types.js';
 import { fakeKey, fakeLease } from './fakes.js';
+
+export const LOCAL_PEER: Peer = {
+  address: { kind: 'unix', pid: 1000, uid: 1000, gid: 1000 },
+  tls: null,
+};
 
 /** A disk of the fake plane. Enforces the lease as native code does. */
 export class FakePlaneDisk implements PlaneDisk {
@@ -21,7 +27,7 @@ export class FakePlaneDisk implements PlaneDisk {
   readonly #onEvent: (event: PlaneDiskEvent) => void;
   readonly #endWatch: () => void;
   readonly #onClose: () => void;
-  readonly connected = new Set<number>();
+  readonly connected = new Map<number, Peer>();
   mode: 'locked' | 'serving' | 'suspended' | 'closed' = 'locked';
   dek: Buffer | undefined;
   /** Requests that are parked while the disk is suspended; resumed or refused later. */
@@ -42,10 +48,10 @@ export class FakePlaneDisk implements PlaneDisk {
     this.#endWatch = fakeLease(spec.lease).onEnd(() => this.#leaseEnded());
   }
 
-  connect(): number {
+  connect(peer: Peer = LOCAL_PEER): number {
     const id = this.#nextClient;
     this.#nextClient += 1;
-    this.connected.add(id);
+    this.connected.set(id, peer);
     this.#onEvent({ kind: 'client-connected', clients: this.connected.size });
     return id;
   }
@@ -117,12 +123,16 @@ export class FakePlaneDisk implements PlaneDisk {
   // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
   async disconnectClients(): Promise<number> {
     const count = this.connected.size;
-    for (const id of [...this.connected]) this.leave(id);
+    for (const id of [...this.connected.keys()]) this.leave(id);
     return count;
   }
 
+  disconnectClient(id: number): void {
+    this.leave(id);
+  }
+
   clients(): DiskClient[] {
-    return [...this.connected].map((id) => ({ id, peer: 'unix', connectedAtBootMs: 0 }));
+    return [...this.connected].map(([id, peer]) => ({ id, peer, connectedAtBootMs: 0 }));
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous

@@ -45,6 +45,9 @@ const DISK_EVENTS = [
   'store-error',
   'record-error',
   'clients',
+  'allow-changed',
+  'client-expelled',
+  'refused',
 ] as const;
 
 /** Sets and disks on a real state directory, with fake clock, vault, custody and data plane. */

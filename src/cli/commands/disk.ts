@@ -22,6 +22,7 @@ import { EXIT_CODES, type ExitCode } from '../exit-codes.js';
 import { nbdUri } from '../paths.js';
 import { printFailure } from '../report-error.js';
 import { plain } from '../text.js';
+import { addDiskAllow, collectRules } from './disk-allow.js';
 import { formatDisk, formatDiskList, stateOf } from '../views/disk.js';
 
 interface CreateOptions {
@@ -31,6 +32,8 @@ interface CreateOptions {
   readonly sectorSize?: '512' | '4096';
   readonly dmCrypt?: true;
   readonly readOnly?: true;
+  readonly rotational?: true;
+  readonly allow?: readonly string[];
   readonly attach?: true;
 }
 
@@ -68,6 +71,7 @@ export function addDiskCommands(program: Command, context: CliContext): void {
       await reportAttached(context, command, { client, view: await client.restartDisk(name) });
     },
   );
+  addDiskAllow(disk, context);
   addCommand(disk, 'delete <name>', 'forget a disk; its store stays unless --delete-store')
     .addOption(new Option('--delete-store', 'delete the store too: the data is gone'))
     .action(async (name: string, options: { deleteStore?: true }, command: Command) => {
@@ -114,6 +118,12 @@ function addCreate(disk: Command, context: CliContext): void {
     )
     .addOption(new Option('--dm-crypt', 'readable by dm-crypt; not thin'))
     .addOption(new Option('--read-only', 'serve it read-only'))
+    .addOption(new Option('--rotational', 'tell clients that seeking is slow'))
+    .addOption(
+      new Option('--allow <rule>', 'who may use it, such as uid=1000; repeatable').argParser(
+        collectRules,
+      ),
+    )
     .addOption(new Option('--attach', 'attach it at once'))
     .action(async (name: string, options: CreateOptions, command: Command) => {
       const client = await connect(context, command);
@@ -128,6 +138,8 @@ function addCreate(disk: Command, context: CliContext): void {
           : { sectorSizeBytes: options.sectorSize === '512' ? 512 : 4096 }),
         ...(options.dmCrypt === undefined ? {} : { dmCrypt: true }),
         ...(options.readOnly === undefined ? {} : { readOnly: true }),
+        ...(options.rotational === undefined ? {} : { rotational: true }),
+        ...(options.allow === undefined ? {} : { allow: [...options.allow] }),
       });
       if (options.attach === true) {
         if (!isJson(command)) print(context, `disk ${plain(view.name)} created\n`);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { DiskView } from '../../admin/api.js';
+import type { DiskDetail, DiskView } from '../../admin/api.js';
 import { assertNever } from '../../base/errors.js';
 import { formatSize } from '../../base/units.js';
 import type { CliIo } from '../io.js';
 import { type Column, formatFields, formatTable } from '../table.js';
 import { type Paint, paint, plain } from '../text.js';
+import { formatClients } from './connection.js';
 import { formatAge, formatLease, formatSince } from './time.js';
 
 /** `online`, `online, revoked`, `offline (key-disabled)`: state, reason and mark in one. */
@@ -69,12 +70,17 @@ function nextStep(disk: DiskView): string | undefined {
   }
 }
 
-export function formatDisk(io: CliIo, disk: DiskView): string {
+/** What an empty allow list means. */
+export const OPEN_TO_MACHINE = 'this machine: unix sockets and loopback TCP';
+
+export function formatDisk(io: CliIo, disk: DiskDetail): string {
   const traits = [
     `${disk.sectorSizeBytes}-byte sectors`,
     disk.dmCrypt ? 'dm-crypt compatible' : 'thin',
     ...(disk.readOnly ? ['read-only'] : []),
+    ...(disk.rotational ? ['rotational'] : []),
   ];
+  const [rule = OPEN_TO_MACHINE, ...rules] = disk.allow;
   const fields = formatFields([
     ['state', paint(io.stdout, stateOf(disk), paintOf(disk))],
     ['since', formatSince(disk.since, io.nowMs())],
@@ -86,9 +92,11 @@ export function formatDisk(io: CliIo, disk: DiskView): string {
     ['size', `${formatSize(disk.sizeBytes)} (${disk.sizeBytes} bytes), ${traits.join(', ')}`],
     ['store', plain(disk.store)],
     ['wanted', disk.attached ? 'attached' : 'detached'],
+    ['open to', plain(rule)],
+    ...rules.map((other) => ['', `or ${plain(other)}`] as const),
     ['clients', String(disk.clients)],
     ['uuid', plain(disk.uuid)],
     ['next', nextStep(disk)],
   ]);
-  return `disk ${plain(disk.name)}\n${fields}`;
+  return `disk ${plain(disk.name)}\n${fields}${formatClients(io, disk.connections)}`;
 }

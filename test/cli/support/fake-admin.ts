@@ -8,9 +8,13 @@ import {
   type AuditVerifyResult,
   auditVerifyResultSchema,
   type CheckResult,
+  changeAllowRequestSchema,
   checkResultSchema,
+  connectionListSchema,
+  type ConnectionView,
   createDiskRequestSchema,
   createSetRequestSchema,
+  diskDetailSchema,
   diskListSchema,
   type DiskView,
   diskViewSchema,
@@ -45,6 +49,8 @@ export const ONLINE_DISK: DiskView = {
   leaseSecondsLeft: 853.4,
   readOnly: false,
   dmCrypt: false,
+  rotational: false,
+  allow: [],
   attached: true,
   message: null,
 };
@@ -64,7 +70,63 @@ export const DENIED_DISK: DiskView = {
   leaseSecondsLeft: 0,
   readOnly: true,
   dmCrypt: true,
+  rotational: true,
+  allow: ['uid=0', 'san=DNS:vm1.example and cidr=10.0.0.0/8'],
   message: 'Operation unwrapKey is not allowed on a disabled key.',
+};
+
+const CONNECTION = {
+  phase: 'transmission',
+  disk: 'demo',
+  connectedAt: '2026-01-01T11:00:00.000Z',
+  ageSeconds: 3600,
+  inFlight: 3,
+  bytesIn: 5 * 2 ** 30,
+  bytesOut: 1_234_567,
+  requests: 81_920,
+} as const;
+
+export const LOCAL_CONNECTION: ConnectionView = {
+  ...CONNECTION,
+  id: 4,
+  address: { kind: 'unix', pid: 4242, uid: 1000, gid: 100 },
+  tls: null,
+};
+
+export const TLS_CONNECTION: ConnectionView = {
+  ...CONNECTION,
+  id: 7,
+  address: { kind: 'tcp', address: '10.0.0.17', port: 49_152 },
+  tls: {
+    version: 'TLSv1.3',
+    cipher: 'TLS_AES_256_GCM_SHA384',
+    certificate: {
+      subject: 'CN=vm1,O=Example',
+      subjectAltNames: ['DNS:vm1.example'],
+      fingerprintSha256: '5e'.repeat(32),
+    },
+    pskIdentity: null,
+  },
+};
+
+export const NEGOTIATING: ConnectionView = {
+  ...CONNECTION,
+  id: 9,
+  address: { kind: 'tcp', address: '2001:db8::17', port: 50_000 },
+  tls: {
+    version: 'TLSv1.2',
+    cipher: 'PSK-AES256-GCM-SHA384',
+    certificate: null,
+    pskIdentity: 'backup',
+  },
+  phase: 'negotiating',
+  disk: null,
+  connectedAt: '2026-01-01T11:59:59.500Z',
+  ageSeconds: 0.5,
+  inFlight: 0,
+  bytesIn: 300,
+  bytesOut: 600,
+  requests: 0,
 };
 
 export const NEW_DISK: DiskView = {
@@ -191,7 +253,9 @@ export class FakeAdmin {
     this.answer('GET /v1/status', STATUS, statusSchema);
     this.answer('GET /v1/disks', { disks: [ONLINE_DISK, DENIED_DISK, NEW_DISK] }, diskListSchema);
     this.answer('GET /v1/sets', { sets: [GRANTED_SET, DENIED_SET] }, setListSchema);
-    for (const disk of [ONLINE_DISK, DENIED_DISK, NEW_DISK]) this.disk(disk);
+    this.disk(ONLINE_DISK, { connections: [LOCAL_CONNECTION, TLS_CONNECTION] });
+    for (const disk of [DENIED_DISK, NEW_DISK]) this.disk(disk);
+    this.connections([LOCAL_CONNECTION, TLS_CONNECTION, NEGOTIATING]);
     for (const set of [GRANTED_SET, DENIED_SET]) this.set(set);
     this.answer('POST /v1/sets/demo/check', CHECK, checkResultSchema);
     this.answer('POST /v1/audit/verify', SOUND_AUDIT, auditVerifyResultSchema);
@@ -213,13 +277,21 @@ export class FakeAdmin {
   }
 
   /** Canned answers of everything about one disk. */
-  disk(view: DiskView, options: { actions?: DiskView } = {}): void {
+  disk(
+    view: DiskView,
+    options: { actions?: DiskView; connections?: readonly ConnectionView[] } = {},
+  ): void {
     const path = `/v1/disks/${encodeURIComponent(view.name)}`;
-    this.answer(`GET ${path}`, view, diskViewSchema);
+    const { connections = [] } = options;
+    this.answer(`GET ${path}`, { ...view, connections }, diskDetailSchema);
     for (const action of ['attach', 'detach', 'restart']) {
       this.answer(`POST ${path}/${action}`, options.actions ?? view, diskViewSchema);
     }
     this.#answers.set(`DELETE ${path}`, { status: 204 });
+  }
+
+  connections(connections: readonly ConnectionView[]): void {
+    this.answer('GET /v1/connections', { connections }, connectionListSchema);
   }
 
   set(view: SetView): void {
@@ -261,6 +333,7 @@ export class FakeAdmin {
     this.seen.push({ method, path: url, body });
     if (method === 'POST' && path === '/v1/sets') createSetRequestSchema.parse(body);
     if (method === 'POST' && path === '/v1/disks') createDiskRequestSchema.parse(body);
+    if (method === 'PATCH') changeAllowRequestSchema.parse(body);
     const missing = {
       code: 'ERR_DISK_NOT_FOUND',
       kind: 'not-found',

@@ -29,10 +29,17 @@ export class Transcript {
     return result;
   }
 
-  /** The expected text and the actual one; equal after an update. */
-  async compare(name: string): Promise<{ expected: string; actual: string }> {
+  /**
+   * The expected text and the actual one, equal after an update; `before` is what other transcripts
+   * printed.
+   */
+  get text(): string {
+    return this.#text;
+  }
+
+  async compare(name: string, before = ''): Promise<{ expected: string; actual: string }> {
     const path = new URL(`../golden/${name}.txt`, import.meta.url);
-    let actual = this.#text;
+    let actual = before + this.#text;
     for (const [from, to] of this.#replacements) actual = actual.replaceAll(from, to);
     if (process.env['UPDATE_GOLDEN'] === '1') await writeFile(path, actual);
     return { expected: await readFile(path, 'utf8'), actual };

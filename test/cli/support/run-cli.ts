@@ -14,6 +14,8 @@ export interface CliOptions {
   /** Makes standard output a terminal of this width. */
   readonly columns?: number;
   readonly color?: boolean;
+  /** What happens while a command waits; no time passes. */
+  readonly onWait?: () => void;
 }
 
 /** Runs the CLI in this process, with its output kept. */
@@ -31,6 +33,7 @@ export async function cli(args: readonly string[], options: CliOptions = {}): Pr
     stdout: sink((text) => (stdout += text)),
     stderr: sink((text) => (stderr += text)),
     nowMs: () => NOW_MS,
+    wait: () => Promise.resolve(options.onWait?.()),
   };
   const status = await runCli(args, io);
   return { status, stdout, stderr };
