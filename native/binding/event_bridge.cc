@@ -20,6 +20,13 @@ struct EventToObject {
     object.Set("kind", kind);
     return object;
   }
+  Napi::Object operator()(const ConnectionRefused& event) const {
+    Napi::Object object = Start("connection-refused");
+    object.Set("listenerId", event.listener_id);
+    object.Set("peer", ToObject(env, event.peer));
+    object.Set("cause", event.cause);
+    return object;
+  }
   Napi::Object operator()(const NegotiationOpen& event) const {
     Napi::Object object = Start("negotiation-open");
     object.Set("connectionId", event.connection_id);

@@ -20,6 +20,11 @@ uint64_t InFlight(const Disk& disk) {
   return Sum(disk, [](const ShardCounters& c) -> const Counter& { return c.in_flight; });
 }
 
+/// Until the next refusal is told again.
+void Pause() {
+  std::this_thread::sleep_for(std::chrono::nanoseconds(Plane::kRefusalEventNs + 100'000'000));
+}
+
 bool Ended(TestPlane& plane, const std::string& cause) {
   return plane
       .WaitFor<ConnectionClosed>([&](const ConnectionClosed& e) { return e.cause == cause; })
@@ -56,6 +61,71 @@ TEST(Peer, OfSocketsWithoutOneIsNobody) {
   UniqueFd unconnected(::socket(AF_INET, SOCK_STREAM, 0));
   EXPECT_FALSE(ReadPeerAddress(unconnected.get()));
   EXPECT_FALSE(ReadPeerAddress(-1));
+}
+
+PeerAddress Tcp(const std::string& address) {
+  PeerAddress peer;
+  peer.kind = PeerAddress::Kind::kTcp;
+  peer.address = address;
+  return peer;
+}
+
+TEST(Peer, CountsAsOneByUidAddressOrNetwork) {
+  PeerAddress user;
+  user.uid = 1000;
+  PeerAddress same_user = user;
+  same_user.pid = 77;
+  EXPECT_EQ(PeerKey(user), PeerKey(same_user));
+  EXPECT_NE(PeerKey(user), PeerKey(PeerAddress{}));
+  EXPECT_NE(PeerKey(Tcp("192.0.2.1")), PeerKey(Tcp("192.0.2.10")));
+  EXPECT_EQ(PeerKey(Tcp("2001:db8::1")), PeerKey(Tcp("2001:db8:0:0:ffff::2")));
+  EXPECT_NE(PeerKey(Tcp("2001:db8::1")), PeerKey(Tcp("2001:db8:0:1::1")));
+}
+
+/// A connection from 127.0.0.`host`, where each host is a peer of its own.
+UniqueFd ConnectFrom(uint8_t host, uint16_t port) {
+  UniqueFd client(::socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in here{};
+  here.sin_family = AF_INET;
+  here.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + host);
+  EXPECT_EQ(::bind(client.get(), reinterpret_cast<sockaddr*>(&here), sizeof here), 0);
+  here.sin_port = htons(port);
+  here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(::connect(client.get(), reinterpret_cast<sockaddr*>(&here), sizeof here), 0);
+  return client;
+}
+
+TEST(ConnectionLimits, OnePeerCannotUseUpTheTotalAndTheTotalHolds) {
+  TestPlane plane;
+  const uint16_t port = plane.plane().ListenTcp("127.0.0.1", 0).value().port;
+  std::vector<UniqueFd> open;
+  // Nothing answers their negotiation but a close, which waits a second for the client's end; so
+  // they are counted as they are opened.
+  const auto opened = [](const Event& e) { return std::holds_alternative<NegotiationOpen>(e); };
+  auto fill = [&](uint8_t host, uint32_t count, size_t in_all) {
+    for (uint32_t i = 0; i < count; ++i) open.push_back(ConnectFrom(host, port));
+    EXPECT_TRUE(Eventually([&] { return plane.CountEvents(opened) == in_all; }));
+  };
+  auto refused = [&](uint8_t host, const std::string& why) {
+    Client excess(ConnectFrom(host, port), false);
+    EXPECT_TRUE(excess.AtEnd());
+    return plane
+        .WaitFor<ConnectionRefused>([&](const ConnectionRefused& event) {
+          return event.cause.find(why) != std::string::npos;
+        })
+        .has_value();
+  };
+  plane.AnswerNothing();
+  fill(1, Plane::kConnectionsPerPeerMax, Plane::kConnectionsPerPeerMax);
+  EXPECT_TRUE(refused(1, "its peer has 768 connections open"));
+  fill(2, Plane::kConnectionsMax - Plane::kConnectionsPerPeerMax, Plane::kConnectionsMax);
+  Pause();
+  EXPECT_TRUE(refused(3, "1024 connections are open"));
+  open.erase(open.begin());
+  plane.plane().CloseConnection(plane.plane().Connections().front().id);
+  EXPECT_TRUE(
+      Eventually([&] { return plane.plane().Connections().size() == Plane::kConnectionsMax - 1; }));
+  fill(3, 1, Plane::kConnectionsMax + 1);
 }
 
 TEST(Connections, CountBytesAndRequestsInBothDirections) {

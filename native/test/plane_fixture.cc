@@ -214,7 +214,8 @@ void TestPlane::OnEvent(Event event) {
         next.leftover = target.leftover;
       }
     }
-    plane_->Respond(open->connection_id, {}, std::move(next));
+    const bool answer = next.kind != NextStep::Kind::kClose || !answer_nothing_;
+    if (answer) plane_->Respond(open->connection_id, {}, std::move(next));
   }
   std::lock_guard lock(mutex_);
   events_.push_back(std::move(event));
@@ -241,6 +242,8 @@ std::shared_ptr<Disk> TestPlane::AddDisk(DiskSetup setup, std::shared_ptr<Lease>
                       setup.read_only, setup.holes};
   options.lease_enforced = setup.lease_enforced;
   options.drain_ns_max = setup.drain_ns_max;
+  options.hold_ns_max = setup.hold_ns_max;
+  options.in_flight_bytes_max = setup.in_flight_bytes_max;
   std::shared_ptr<Disk> disk =
       plane_->AddDisk(options, std::move(store), lease ? lease : lease_).Take();
   if (setup.unlocked) {

@@ -106,6 +106,8 @@ struct DiskSetup {
   bool holes = true;
   bool lease_enforced = false;
   int64_t drain_ns_max = Disk::kDrainNsMax;
+  int64_t hold_ns_max = Disk::kHoldNsMax;
+  uint64_t in_flight_bytes_max = Disk::kInFlightBytesMax;
   FaultStore::Hook hook;  // wraps the store in a FaultStore
   bool unlocked = true;
 };
@@ -124,6 +126,9 @@ class TestPlane {
   std::string Listen(const std::shared_ptr<Disk>& disk, bool structured, Bytes leftover);
   std::string StorePath(const Disk& disk) const;
   void RunShardAgain(uint32_t index);
+  /// From here on connections to listeners of the test's own wait in negotiation; else they are
+  /// closed.
+  void AnswerNothing() { answer_nothing_ = true; }
   void Stop();
 
   /// Waits until an event satisfies `wanted`, looking also at those that came before.
@@ -162,6 +167,7 @@ class TestPlane {
   std::vector<std::pair<uint32_t, std::string>> listeners_;
   std::vector<std::thread> threads_;
   uint32_t files_ = 0;
+  std::atomic<bool> answer_nothing_{false};
 };
 
 std::array<uint8_t, 64> TestDek();

@@ -226,7 +226,7 @@ TEST(TcpListener, PicksAPortAndNamesItsPeers) {
 class NegotiationTest : public ::testing::Test {
  protected:
   NegotiationTest() {
-    plane_ = Plane::Create({1, "auto"}, [this](Event event) {
+    plane_ = Plane::Create({1, "auto", kLastAnswerNsMax}, [this](Event event) {
                std::lock_guard lock(mutex_);
                events_.push_back(std::move(event));
              }).Take();
@@ -258,6 +258,7 @@ class NegotiationTest : public ::testing::Test {
     return events_.size();
   }
 
+  static constexpr int64_t kLastAnswerNsMax = 2'000'000'000;
   TempDirectory directory_;
   std::string path_;
   std::shared_ptr<Plane> plane_;
@@ -325,13 +326,12 @@ TEST_F(NegotiationTest, TransmissionOfAnUnknownDiskEndsTheConnection) {
   EXPECT_EQ(Await<ConnectionClosed>().cause, "the disk was closed");
 }
 
-TEST_F(NegotiationTest, OneConnectionTooManyIsClosedAtOnce) {
-  std::vector<UniqueFd> sockets;
-  for (uint32_t i = 0; i < Plane::kConnectionsMax; ++i) sockets.push_back(ConnectTo(path_));
-  ASSERT_TRUE(Eventually([&] { return events() == Plane::kConnectionsMax; }));
-  Client excess(ConnectTo(path_), false);
-  EXPECT_TRUE(excess.AtEnd());
-  EXPECT_EQ(plane_->Connections().size(), Plane::kConnectionsMax);
+TEST_F(NegotiationTest, AClientThatDoesNotReadItsLastAnswerIsClosed) {
+  UniqueFd socket = ConnectTo(path_);
+  const NegotiationOpen open = Await<NegotiationOpen>();
+  plane_->Respond(open.connection_id, Pattern(3U << 20, 1), {});
+  EXPECT_EQ(Await<ConnectionClosed>().cause,
+            "the client did not read the answer that ended negotiation");
 }
 
 TEST(FileStoreOpen, RefusesWhatItCannotServe) {

@@ -206,6 +206,8 @@ export type NativeEvent =
   /** The handshake that `start-tls` began is done; to be answered like `negotiation-open`. */
   | { kind: 'negotiation-tls'; connectionId: number; tls: TlsFacts }
   | { kind: 'negotiation-data'; connectionId: number; data: Uint8Array }
+  /** One limit of connections is reached: closed before anything was read. At most one a second. */
+  | { kind: 'connection-refused'; listenerId: number; peer: PeerAddress; cause: string }
   /** The connection is gone, in negotiation or in transmission (then `diskId` > 0). */
   | { kind: 'connection-closed'; connectionId: number; diskId: number; cause: string }
   | { kind: 'transmission-started'; connectionId: number; diskId: number }

@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { DiskClient, DiskPlane, DiskSpec, PlaneDisk, PlaneDiskEvent } from '../disks/ports.js';
 import type { ExportDirectory } from '../nbd/exports.js';
-import type { Peer } from '../nbd/peer.js';
+import { type Peer, peerText } from '../nbd/peer.js';
 import type { Addon, NativeConnection, NativeDisk, NativeEvent, NativePlane } from './addon.js';
 import { nativeLease } from './custody.js';
 import { callNative, codes } from './errors.js';
@@ -257,6 +257,12 @@ export class DataPlane implements DiskPlane {
         break;
       case 'negotiation-data':
         this.#negotiator.received(event.connectionId, event.data);
+        break;
+      case 'connection-refused':
+        this.#logger.warn(
+          { peer: peerText({ address: event.peer, tls: null }), cause: event.cause },
+          'connection refused',
+        );
         break;
       case 'connection-closed':
         this.#negotiator.closed(event.connectionId);

@@ -24,6 +24,14 @@ std::optional<PeerAddress> UnixPeer(int socket) {
 
 }  // namespace
 
+std::string PeerKey(const PeerAddress& peer) {
+  if (peer.kind == PeerAddress::Kind::kUnix) return "uid " + std::to_string(peer.uid);
+  in6_addr address{};
+  if (::inet_pton(AF_INET6, peer.address.c_str(), &address) != 1) return peer.address;
+  constexpr size_t kNetworkBytes = 8;
+  return std::string(reinterpret_cast<const char*>(&address), kNetworkBytes);
+}
+
 std::optional<PeerAddress> ReadPeerAddress(int socket) {
   sockaddr_storage storage{};
   socklen_t bytes = sizeof storage;

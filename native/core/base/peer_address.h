@@ -24,6 +24,10 @@ struct PeerAddress {
   uint16_t port = 0;
 };
 
+/// Who counts as one peer for limits: a uid, an IPv4 address, or the /64 of an IPv6 address, since
+/// whoever has one address of it has 2^64. Ports and processes are cheap to have many of.
+std::string PeerKey(const PeerAddress& peer);
+
 /// Of a connected unix or TCP socket. Nothing when the client is gone already, or the socket is of
 /// another family: whom nobody can name cannot be let in.
 std::optional<PeerAddress> ReadPeerAddress(int socket);

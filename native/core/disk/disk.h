@@ -80,6 +80,11 @@ class Disk : public std::enable_shared_from_this<Disk> {
   /// After this time GoOffline stops waiting for a store that hangs; the receipt says so. By then
   /// no plaintext is left: what is still pending is ciphertext on its way to or from the store.
   static constexpr int64_t kDrainNsMax = 30'000'000'000;
+  /// Bytes in flight of all sessions of a disk on one shard: bounds what a suspended disk parks.
+  static constexpr uint64_t kInFlightBytesMax = 256ULL << 20;
+  /// How long a client may take with one reply or one payload while another session waits for
+  /// bytes in flight. The longest, 32 MiB, needs 9 Mbit/s then.
+  static constexpr int64_t kHoldNsMax = 30'000'000'000;
 
   struct Options {
     uint32_t id;
@@ -88,6 +93,8 @@ class Disk : public std::enable_shared_from_this<Disk> {
     uint32_t shards;
     bool lease_enforced;
     int64_t drain_ns_max = kDrainNsMax;
+    int64_t hold_ns_max = kHoldNsMax;
+    uint64_t in_flight_bytes_max = kInFlightBytesMax;
   };
   Disk(Options options, std::unique_ptr<Store> store, std::shared_ptr<const Lease> lease,
        OrderRouter& router);
@@ -95,6 +102,8 @@ class Disk : public std::enable_shared_from_this<Disk> {
   uint32_t id() const { return options_.id; }
   const std::string& name() const { return options_.name; }
   int64_t drain_ns_max() const { return options_.drain_ns_max; }
+  int64_t hold_ns_max() const { return options_.hold_ns_max; }
+  uint64_t in_flight_bytes_max() const { return options_.in_flight_bytes_max; }
   const DiskGeometry& geometry() const { return options_.geometry; }
   DiskState state() const { return state_.load(std::memory_order_acquire); }
 

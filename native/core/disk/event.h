@@ -22,6 +22,12 @@ struct NegotiationData {
   uint32_t connection_id;
   std::vector<uint8_t> data;
 };
+/// A connection was closed before anything was read from it. At most one a second.
+struct ConnectionRefused {
+  uint32_t listener_id;
+  PeerAddress peer;
+  std::string cause;
+};
 /// The connection is gone. `disk_id` is 0 when it was still in negotiation.
 struct ConnectionClosed {
   uint32_t connection_id;
@@ -50,8 +56,8 @@ struct ShardDied {
 
 /// What the data plane tells the control plane. Negotiation is strict ping-pong, so at most one
 /// negotiation event per connection is unanswered; the rest are rare.
-using Event = std::variant<NegotiationOpen, NegotiationData, ConnectionClosed, TransmissionStarted,
-                           LeaseEnded, StoreFailed, ShardDied>;
+using Event = std::variant<ConnectionRefused, NegotiationOpen, NegotiationData, ConnectionClosed,
+                           TransmissionStarted, LeaseEnded, StoreFailed, ShardDied>;
 
 /// Called from any thread; must not block and must not call back into the disk that it tells of.
 using EventSink = std::function<void(Event)>;

@@ -71,11 +71,13 @@ Buffer BufferPool::Take(size_t bytes, BufferOwner& owner) {
   if (blocks.empty()) {
     constexpr size_t kPageBytes = 4096;
     buffer.data_ = static_cast<uint8_t*>(std::aligned_alloc(kPageBytes, ClassBytes(size_class)));
+    if (buffer.data_ != nullptr) bytes_in_use_.Add(ClassBytes(size_class));
     return buffer;
   }
   const Block block = blocks.back();
   blocks.pop_back();
   cached_bytes_ -= ClassBytes(size_class);
+  bytes_in_use_.Add(ClassBytes(size_class));
   buffer.data_ = block.data;
   if (block.disk_id == owner.disk_id) {
     buffer.dirty_bytes_ = std::max(bytes, block.dirty_bytes);
@@ -87,6 +89,7 @@ Buffer BufferPool::Take(size_t bytes, BufferOwner& owner) {
 
 void BufferPool::Return(Buffer& buffer) {
   const size_t class_bytes = ClassBytes(buffer.size_class_);
+  bytes_in_use_.Subtract(class_bytes);
   const bool cache = cached_bytes_ + class_bytes <= kCachedBytesMax;
   if (buffer.owner_->wipe_on_release || !cache) {
     explicit_bzero(buffer.data_, buffer.dirty_bytes_);

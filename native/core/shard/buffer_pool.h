@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/disk/disk_counters.h"
+
 namespace keyhold {
 
 class BufferPool;
@@ -56,7 +58,8 @@ class BufferPool {
   static constexpr size_t kBufferBytesMax = (32U << 20) + 8192;
   static constexpr size_t kCachedBytesMax = 64U << 20;  // beyond it buffers go back to the system
 
-  BufferPool() = default;
+  /// `bytes_in_use` is kept current: by size classes, so at most twice what was asked for.
+  explicit BufferPool(Counter& bytes_in_use) : bytes_in_use_(bytes_in_use) {}
   ~BufferPool();
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
@@ -79,6 +82,7 @@ class BufferPool {
 
   std::array<std::vector<Block>, kClasses> free_;
   size_t cached_bytes_ = 0;
+  Counter& bytes_in_use_;
 };
 
 }  // namespace keyhold

@@ -25,6 +25,7 @@ struct ConnectionRecord {
   uint32_t shard = 0;
   uint32_t listener_id = 0;
   PeerAddress peer;
+  std::string peer_key;  // PeerKey
   int64_t connected_ns = 0;
   std::atomic<uint32_t> disk_id{0};  // 0 while in negotiation
   std::atomic<uint32_t> in_flight{0};

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/disk/lease.h"
+#include "core/shard/plane.h"
 #include "core/shard/shard.h"
 
 namespace keyhold {
@@ -26,6 +27,7 @@ void Negotiation::Answer(std::vector<uint8_t> send, NextStep next) {
   send_ = std::move(send);
   sent_bytes_ = 0;
   next_ = std::move(next);
+  answered_ns_ = BootTimeNs();
   SendRest();
 }
 
@@ -104,6 +106,12 @@ void Negotiation::OnReceived(int32_t result) {
 }
 
 void Negotiation::Tick(int64_t now_ns) {
+  const bool last_answer =
+      next_.kind == NextStep::Kind::kClose || next_.kind == NextStep::Kind::kTransmission;
+  if (state_ == State::kSending && !closed_ && last_answer &&
+      now_ns - answered_ns_ >= shard_.plane().options().last_answer_ns_max) {
+    Close("the client did not read the answer that ended negotiation");
+  }
   if (state_ == State::kLingering && !closed_ && now_ns >= linger_until_ns_) {
     Close("the server ended negotiation");
   }

@@ -26,6 +26,10 @@ class Negotiation final : public Connection {
   /// client still sends would reset the connection and could destroy the last reply.
   static constexpr int64_t kLingerNs = 1'000'000'000;
 
+  /// How long a client may take to read the answer that ends its negotiation. Before that answer
+  /// the control plane's limit of the handshake holds.
+  static constexpr int64_t kLastAnswerNsMax = 10'000'000'000;
+
   Negotiation(Shard& shard, std::shared_ptr<ConnectionRecord> record, UniqueFd socket);
   ~Negotiation() override = default;
 
@@ -53,6 +57,7 @@ class Negotiation final : public Connection {
   size_t sent_bytes_ = 0;
   NextStep next_;
   int64_t linger_until_ns_ = 0;
+  int64_t answered_ns_ = 0;
   MemberOp<Negotiation> receive_op_;
   MemberOp<Negotiation> send_op_;
 };

@@ -100,6 +100,7 @@ Status Plane::RunShard(uint32_t index) {
     slot.mailbox.Open();
     PlaceListeners();
   }
+  slot.buffer_bytes.Set(0);
   Status result = Shard::Run(*this, index, slot.mailbox);
   LeaveSlot(index);
   if (!result) Emit(ShardDied{index, result.error().message});
@@ -225,15 +226,35 @@ void Plane::CloseListener(uint32_t listener_id) {
   listeners_.erase(found);
 }
 
+/// Why no further connection of this peer is taken; empty when it is.
+std::string Plane::WhyRefused(const std::string& peer_key) const {
+  if (connections_.size() >= kConnectionsMax) {
+    return std::to_string(kConnectionsMax) + " connections are open, the most there may be";
+  }
+  uint32_t of_peer = 0;
+  for (const auto& [id, record] : connections_) of_peer += record->peer_key == peer_key ? 1 : 0;
+  if (of_peer < kConnectionsPerPeerMax) return {};
+  return "its peer has " + std::to_string(of_peer) + " connections open, the most one may have";
+}
+
 void Plane::Welcome(UniqueFd socket, const ListeningSocket& listener) {
   std::optional<PeerAddress> peer = ReadPeerAddress(socket.get());
   if (!peer) return;
   auto record = std::make_shared<ConnectionRecord>();
   record->listener_id = listener.id;
+  record->peer_key = PeerKey(*peer);
   record->peer = std::move(*peer);
   record->connected_ns = BootTimeNs();
-  std::lock_guard lock(mutex_);
-  if (stopped_ || connections_.size() >= kConnectionsMax) return;
+  std::unique_lock lock(mutex_);
+  if (stopped_) return;
+  std::string refusal = WhyRefused(record->peer_key);
+  if (!refusal.empty()) {
+    if (record->connected_ns - refusal_told_ns_ < kRefusalEventNs) return;
+    refusal_told_ns_ = record->connected_ns;
+    lock.unlock();
+    Emit(ConnectionRefused{listener.id, record->peer, std::move(refusal)});
+    return;
+  }
   const int shard = LeastLoaded();
   if (shard < 0) return;
   Slot& slot = *slots_[static_cast<size_t>(shard)];
@@ -245,6 +266,12 @@ void Plane::Welcome(UniqueFd socket, const ListeningSocket& listener) {
     connections_.erase(record->id);
     slot.connections.fetch_sub(1);
   }
+}
+
+uint64_t Plane::buffer_bytes() const {
+  uint64_t bytes = 0;
+  for (const std::unique_ptr<Slot>& slot : slots_) bytes += slot->buffer_bytes.Get();
+  return bytes;
 }
 
 void Plane::Forget(const ConnectionRecord& record) {
@@ -312,9 +339,10 @@ Result<std::shared_ptr<Disk>> Plane::AddDisk(DiskOptions options, std::unique_pt
   std::lock_guard lock(mutex_);
   if (stopped_) return StoppedError("open disk " + options.name);
   const uint32_t id = next_disk_id_++;
-  auto disk = std::make_shared<Disk>(Disk::Options{id, options.name, geometry, options_.shards,
-                                                   options.lease_enforced, options.drain_ns_max},
-                                     std::move(store), std::move(lease), *this);
+  auto disk = std::make_shared<Disk>(
+      Disk::Options{id, options.name, geometry, options_.shards, options.lease_enforced,
+                    options.drain_ns_max, options.hold_ns_max, options.in_flight_bytes_max},
+      std::move(store), std::move(lease), *this);
   disks_[id] = disk;
   return disk;
 }

@@ -15,6 +15,7 @@
 #include "core/shard/listener.h"
 #include "core/shard/mailbox.h"
 #include "core/shard/message.h"
+#include "core/shard/negotiation.h"
 
 namespace keyhold {
 
@@ -26,11 +27,18 @@ namespace keyhold {
 /// Lock order: Disk::control_mutex_, then Plane::mutex_, then a mailbox's mutex.
 class Plane final : public std::enable_shared_from_this<Plane>, public OrderRouter {
  public:
-  static constexpr uint32_t kConnectionsMax = 1024;  // of all listeners; one more is closed at once
+  /// Of all listeners; one more is closed at once. Each session has a receive buffer of 256 KiB, so
+  /// these hold at most 256 MiB before a request is in flight.
+  static constexpr uint32_t kConnectionsMax = 1024;
+  /// Of one peer (PeerKey): three quarters, so that no peer can keep out all others. 48 disks with
+  /// 16 connections each from one host.
+  static constexpr uint32_t kConnectionsPerPeerMax = 768;
+  static constexpr int64_t kRefusalEventNs = 1'000'000'000;
 
   struct Options {
     uint32_t shards;
-    std::string xts_kernel;  // "auto" or a kernel's name
+    std::string xts_kernel;                                      // "auto" or a kernel's name
+    int64_t last_answer_ns_max = Negotiation::kLastAnswerNsMax;  // tests wait less
   };
   /// kInvalidArgument when the number of shards or the kernel's name is out of range.
   static Result<std::shared_ptr<Plane>> Create(Options options, EventSink sink);
@@ -81,7 +89,10 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     std::string name;
     DiskGeometry geometry;
     bool lease_enforced = true;
-    int64_t drain_ns_max = Disk::kDrainNsMax;  // tests wait less
+    // Tests wait less, and fill less.
+    int64_t drain_ns_max = Disk::kDrainNsMax;
+    int64_t hold_ns_max = Disk::kHoldNsMax;
+    uint64_t in_flight_bytes_max = Disk::kInFlightBytesMax;
   };
   /// Opens the store of a file or block device; the disk begins locked.
   Result<std::shared_ptr<Disk>> OpenDisk(DiskOptions options, const std::string& store_path,
@@ -92,7 +103,12 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   void RemoveDisk(uint32_t disk_id);
   std::shared_ptr<Disk> FindDisk(uint32_t disk_id) const;
 
+  /// Bytes of pooled buffers that are in use by requests and sessions, over all shards.
+  uint64_t buffer_bytes() const;
+
   // For shards.
+  const Options& options() const { return options_; }
+  Counter& buffer_bytes_of(uint32_t shard) { return slots_[shard]->buffer_bytes; }
   void Welcome(UniqueFd socket, const ListeningSocket& listener);
   void Forget(const ConnectionRecord& record);
   /// Every shard's timer: whatever a lease ends, ends here.
@@ -105,6 +121,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   struct Slot {
     Mailbox mailbox;
     std::atomic<uint32_t> connections{0};
+    Counter buffer_bytes;
     bool running = false;  // guarded by Plane::mutex_
   };
   struct ListenerEntry {
@@ -117,6 +134,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   void PlaceListeners();
   void LeaveSlot(uint32_t index);
   int LeastLoaded() const;
+  std::string WhyRefused(const std::string& peer_key) const;
 
   const uint32_t id_;
   const Options options_;
@@ -128,6 +146,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   uint32_t next_listener_id_ = 1;
   uint32_t next_connection_id_ = 1;
   uint32_t next_disk_id_ = 1;
+  int64_t refusal_told_ns_ = 0;  // when the last ConnectionRefused was emitted
   std::map<uint32_t, ListenerEntry> listeners_;
   std::map<uint32_t, std::shared_ptr<ConnectionRecord>> connections_;
   std::map<uint32_t, std::shared_ptr<Disk>> disks_;

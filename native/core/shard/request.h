@@ -57,6 +57,8 @@ class Request final : public StoreOp, public LockWaiter {
   bool parked() const { return parked_; }
   uint64_t cost_bytes() const { return cost_bytes_; }
   Command command() const { return command_; }
+  int64_t received_ns() const { return received_ns_; }
+  int64_t done_ns() const { return done_ns_; }
 
   /// Takes over a validated header, or one that will be failed with Fail.
   void Prepare(const wire::RequestHeader& header, int64_t now_ns);

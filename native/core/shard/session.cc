@@ -257,6 +257,7 @@ void Session::Quiesce(bool offline) {
 }
 
 void Session::Resume() {
+  resumed_ns_ = BootTimeNs();
   quiescing_ = offline_ = false;
   for (size_t i = 0; i < requests_.size() && !closing_; ++i) {
     requests_[i]->Resume();
@@ -283,8 +284,21 @@ uint64_t Session::unfinished_requests() const {
 }
 
 void Session::Tick(int64_t now_ns) {
-  if (!draining_ || closing_ || !send_op_.pending()) return;
-  if (now_ns - progress_ns_ > kDrainStallNs) Close(cause_ + " and did not read its replies");
+  if (closing_) return;
+  if (draining_ && send_op_.pending() && now_ns - progress_ns_ > kDrainStallNs) {
+    Close(cause_ + " and did not read its replies");
+  } else if (KeepsOthersWaiting(now_ns)) {
+    Close("the client was too slow with a reply or a payload while others waited for the memory");
+  }
+}
+
+bool Session::KeepsOthersWaiting(int64_t now_ns) const {
+  if (!disk_.OthersStarve(*this) || disk_.disk().state() == DiskState::kSuspended) return false;
+  const Request* arriving = payload_ != nullptr ? payload_ : discard_;
+  int64_t since_ns = now_ns;
+  if (!replies_.empty()) since_ns = front_since_ns_;
+  if (arriving != nullptr) since_ns = std::min(since_ns, arriving->received_ns());
+  return now_ns - std::max(since_ns, resumed_ns_) > disk_.disk().hold_ns_max();
 }
 
 bool Session::Finished() const {

@@ -29,6 +29,11 @@ class ShardDisk;
 /// nothing is parsed and nothing received, so further requests wait in the kernel and, through its
 /// window, at the client. Sending: one send at a time, with every reply that is ready.
 ///
+/// Slow clients: a reply that is not read and a payload that does not arrive hold bytes of the
+/// disk's bound, and no lock. They may for as long as nobody else needs these; when another session
+/// waits for them, a reply or payload gets Disk::kHoldNsMax, then its client is closed. A client
+/// that is idle, or whose requests are with the store or parked, holds nobody up.
+///
 /// When the disk loses its key (Quiesce), in this order: the receive is cancelled and, once it has
 /// ended, the receive buffer wiped but for what is not parsed yet; the send is cancelled; requests
 /// are parked or refused; replies that hold plaintext and are not begun go back to being requests.
@@ -92,6 +97,7 @@ class Session final : public Connection {
   void OnSent(int32_t result);
   void SettleSent(size_t bytes);
   void UnanswerUnsent();
+  bool KeepsOthersWaiting(int64_t now_ns) const;
 
   ShardDisk& disk_;
   const wire::Agreed agreed_;
@@ -122,6 +128,8 @@ class Session final : public Connection {
   size_t front_sent_bytes_ = 0;  // of the first reply
   size_t sending_ = 0;           // how many replies the pending send holds
   int64_t progress_ns_ = 0;      // when a send last made progress
+  int64_t front_since_ns_ = 0;   // when the first reply became the first
+  int64_t resumed_ns_ = 0;       // when a suspension last ended: during it nothing is received
   std::array<iovec, kReplyVectorsMax> send_vectors_{};
   msghdr send_message_{};
   MemberOp<Session> send_op_;

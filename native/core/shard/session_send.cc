@@ -15,6 +15,7 @@ void Session::QueueReply(Request& request) {
     Free(request);
     return;
   }
+  if (replies_.empty()) front_since_ns_ = request.done_ns();
   replies_.push_back(&request);
   shard_.MarkWork(*this);
 }
@@ -78,6 +79,7 @@ void Session::SettleSent(size_t bytes) {
     }
     bytes -= reply_bytes;
     replies_.pop_front();
+    front_since_ns_ = progress_ns_;
     Free(*request);
   }
 }

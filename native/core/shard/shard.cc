@@ -65,6 +65,7 @@ Shard::Shard(Plane& plane, uint32_t index, Mailbox& mailbox, std::unique_ptr<Rin
       index_(index),
       mailbox_(mailbox),
       ring_(std::move(ring)),
+      pool_(plane.buffer_bytes_of(index)),
       mail_op_(this, &Shard::OnMail),
       timer_op_(this, &Shard::OnTimer) {}
 

@@ -46,6 +46,7 @@ class Shard {
   uint32_t index() const { return index_; }
   Ring& ring() { return *ring_; }
   BufferPool& pool() { return pool_; }
+  const Plane& plane() const { return plane_; }
   Mailbox& mailbox() { return mailbox_; }
 
   void Emit(Event event);

@@ -151,7 +151,7 @@ void ShardDisk::EndStalledReplies() {
 }
 
 bool ShardDisk::Reserve(uint64_t bytes, Session& session) {
-  if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > kInFlightBytesMax) {
+  if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > disk_->in_flight_bytes_max()) {
     if (std::find(starved_.begin(), starved_.end(), &session) == starved_.end()) {
       starved_.push_back(&session);
     }
@@ -166,6 +166,11 @@ void ShardDisk::GiveBack(uint64_t bytes) {
   std::vector<Session*> starved;
   starved.swap(starved_);
   for (Session* session : starved) shard_.MarkWork(*session);
+}
+
+bool ShardDisk::OthersStarve(const Session& session) const {
+  return std::any_of(starved_.begin(), starved_.end(),
+                     [&](const Session* starved) { return starved != &session; });
 }
 
 void ShardDisk::CountRefused() {

@@ -16,8 +16,6 @@ class Shard;
 /// One disk as one shard sees it: its sessions here, and the orders that are being carried out.
 class ShardDisk {
  public:
-  /// Bytes in flight of all sessions of the disk on this shard: bounds what a suspended disk parks.
-  static constexpr uint64_t kInFlightBytesMax = 256ULL << 20;
   /// How long a reply whose sending had begun may take after the key is gone.
   static constexpr int64_t kSendGraceNs = 250'000'000;
 
@@ -44,6 +42,8 @@ class ShardDisk {
   /// In-flight bytes; a session that finds no room is woken when some are given back.
   bool Reserve(uint64_t bytes, Session& session);
   void GiveBack(uint64_t bytes);
+  /// Some session but this one waits for bytes to be given back.
+  bool OthersStarve(const Session& session) const;
   void CountRefused();
   void CountConnection(bool closed);
 
