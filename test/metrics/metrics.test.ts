@@ -143,7 +143,7 @@ void test('a disk that is not open has a state and a reason but no counters', as
     'keyhold_disk_connections{disk=d1}': 0,
   });
   t.same(
-    Object.keys(samples).filter((name) => name.startsWith('keyhold_nbd_')),
+    Object.keys(samples).filter((name) => /^keyhold_nbd_.*disk=/.test(name)),
     [],
   );
 });
@@ -214,6 +214,17 @@ void test('probes count by verdict and are timed', async (t) => {
     'keyhold_probe_duration_seconds_count{set=s1}': 2,
     'keyhold_probe_duration_seconds_sum{set=s1}': 5.02,
     'keyhold_audit_failures_total{}': 1,
+  });
+});
+
+void test('refusals count by reason, from zero', async (t) => {
+  const metrics = metricsOf([], []);
+  metrics.observeRefusal('denied');
+  metrics.observeRefusal('denied');
+  t.match(await samplesOf(metrics), {
+    'keyhold_nbd_refused_total{reason=denied}': 2,
+    'keyhold_nbd_refused_total{reason=unknown}': 0,
+    'keyhold_nbd_refused_total{reason=offline}': 0,
   });
 });
 
