@@ -4,8 +4,18 @@ import { test } from 'tap';
 import { VmRig } from '../support/vm/rig.js';
 import { Writer } from '../support/vm/writer.js';
 
-/** Shorter than the 30 s after which a kernel with several connections gives them up. */
 const SUSPENDED_MS = 20_000;
+
+/** Of a client that has less patience than that, and of one that has more. */
+const TIMEOUT_S = { short: 5, long: 900 };
+
+/** Longer than the suspension, whatever the machine is busy with. */
+const READ_MS_MAX = 240_000;
+
+/** One block, from the disk and not from the page cache. */
+function readOf(device: string): string {
+  return `dd if=${device} of=/dev/null bs=4k count=1 skip=9 iflag=direct`;
+}
 
 void test('ext4 on a disk whose vault is silent for longer than the lease', async (t) => {
   const rig = await VmRig.start(t);
@@ -15,14 +25,37 @@ void test('ext4 on a disk whose vault is silent for longer than the lease', asyn
   await guest.ok(await rig.attach('db', '/dev/nbd0'));
   await guest.ok('mkfs.ext4 -q /dev/nbd0 && mount /dev/nbd0 /mnt');
   const writer = await Writer.start(guest);
+  await stack.ok('disk', 'create', 'raw', '--set', 'db-set', '--size', '8M', '--attach');
+  await guest.ok(await rig.attach('raw', '/dev/nbd1', `-C 4 -t ${TIMEOUT_S.long}`));
+  await guest.ok(await rig.attach('raw', '/dev/nbd2', `-t ${TIMEOUT_S.short}`));
+  await guest.ok(await rig.attach('raw', '/dev/nbd3'));
+  await stack.ok('vault', 'trouble', 'drop');
+  await rig.untilState('db', 'suspended');
+  await rig.untilState('raw', 'suspended');
+  const patient = guest.run(readOf('/dev/nbd1'), { timeoutMs: READ_MS_MAX });
+  const impatient = guest.run(readOf('/dev/nbd2'), { timeoutMs: READ_MS_MAX });
+  await delay(1000); // an answer that had left before may still be on its way
 
   await t.test('the writer stands still while the disk is suspended', async (t) => {
-    await stack.ok('vault', 'trouble', 'drop');
-    await rig.untilState('db', 'suspended');
-    await delay(1000); // an answer that had left before may still be on its way
     const before = await writer.acknowledged();
     await delay(SUSPENDED_MS);
     t.equal(await writer.acknowledged(), before);
+    t.equal((await stack.disk('db')).state, 'suspended');
+  });
+
+  await t.test('a client with a shorter timeout gets an I/O error', async (t) => {
+    const { status, output } = await impatient;
+    t.not(status, 0);
+    t.match(output, /Input\/output error/);
+  });
+
+  await t.test('nbd-client -d ends what waits, with an I/O error', async (t) => {
+    const waiting = guest.run(readOf('/dev/nbd3'), { timeoutMs: READ_MS_MAX });
+    await guest.ok('until grep -q "^ *[1-9]" /sys/block/nbd3/inflight; do sleep 0.1; done');
+    await guest.ok('nbd-client -d /dev/nbd3');
+    const { status, output } = await waiting;
+    t.not(status, 0);
+    t.match(output, /Input\/output error/);
   });
 
   await t.test('it goes on when the vault answers again', async () => {
@@ -32,13 +65,18 @@ void test('ext4 on a disk whose vault is silent for longer than the lease', asyn
     await writer.untilAcknowledged(before + 5);
   });
 
-  await t.test('it has seen no error', async (t) => {
+  await t.test('a client with four connections and a longer timeout has waited too', async (t) => {
+    const { status, output } = await patient;
+    t.equal(status, 0, output);
+  });
+
+  await t.test('the writer has seen no error', async (t) => {
     t.strictSame(await writer.stop(), { status: 0, output: '' });
   });
 
-  await t.test('the kernel has seen no error', async (t) => {
+  await t.test('the kernel has seen none on the device of the file system', async (t) => {
     const log = await guest.kernelLog();
-    t.notMatch(log, /I\/O error|Other side returned error|EXT4-fs (error|warning)|timed out/);
+    t.notMatch(log, /dev nbd0|nbd0: (Other side|Receive|Connection|Dead)|EXT4-fs (error|warning)/);
   });
 
   await t.test('every file that was written is on the disk', async (t) => {

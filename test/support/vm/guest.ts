@@ -69,6 +69,7 @@ export class Guest {
       const child = spawn(command, rest, { stdio: ['pipe', 'pipe', 'pipe'] });
       guest = new Guest(dir, child, new GuestShell(child));
       await guest.#shell.ready(BOOT_MS_MAX);
+      await rm(initramfs); // it is in the machine's memory
       return guest;
     } catch (error) {
       const log = (await guest?.log()) ?? '';

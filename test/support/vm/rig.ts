@@ -2,6 +2,7 @@
 import { mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import tap from 'tap';
 import { eventually } from '../process.js';
 import { Stack } from '../stack.js';
 import { Guest, type GuestOptions } from './guest.js';
@@ -36,6 +37,7 @@ export class VmRig {
 
   /** Starts both. At the end of the test both end; after a failure the machine's log is shown. */
   static async start(t: Test, options: RigOptions = {}): Promise<VmRig> {
+    tap.setTimeout(VM_TEST_MS_MAX); // of the file
     t.setTimeout(VM_TEST_MS_MAX);
     const booting = Guest.boot(options);
     booting.catch(() => undefined); // awaited below; until then it may fail first
