@@ -4,22 +4,28 @@ import type { AccessRule } from './access-rule.js';
 import {
   formatIpAddress,
   type IpAddress,
+  type IpNetwork,
   isInNetwork,
   isLoopback,
   parseIpAddress,
   parseIpNetwork,
 } from './ip-network.js';
 
+/** Whether a peer may use a disk. */
+export type Admission = (peer: Peer) => boolean;
+
 /**
- * Whether an allow list lets a peer use its disk: if any rule matches with all its conditions. An
- * empty list stands for the peers of this machine, that is, of unix sockets (the mode of the
- * socket's file decides who gets that far) and of loopback TCP; it never opens a disk to a network.
+ * What an allow list says: a peer is admitted if any rule matches with all its conditions. An empty
+ * list stands for the peers of this machine, that is, of unix sockets (the mode of the socket's file
+ * decides who gets that far) and of loopback TCP; it never opens a disk to a network.
  *
  * Certificates and identities were verified before they got here; everything is compared whole.
+ * Strangers can have it asked often, so that what can be read beforehand is.
  */
-export function admits(rules: readonly AccessRule[], peer: Peer): boolean {
-  if (rules.length === 0) return isLocal(peer.address);
-  return rules.some((rule) => matches(rule, peer));
+export function createAdmission(rules: readonly AccessRule[]): Admission {
+  if (rules.length === 0) return ({ address }) => isLocal(address);
+  const matchers = rules.map(createMatcher);
+  return (peer) => matchers.some((matches) => matches(peer));
 }
 
 function isLocal(address: PeerAddress): boolean {
@@ -28,20 +34,24 @@ function isLocal(address: PeerAddress): boolean {
   return ip !== undefined && isLoopback(ip);
 }
 
-function matches(rule: AccessRule, { address, tls }: Peer): boolean {
-  const { uid, gid, pid, subject, san, psk, cidr } = rule;
-  const unix = address.kind === 'unix' ? address : undefined;
-  const conditions = [
-    uid === undefined || unix?.uid === uid,
-    gid === undefined || unix?.gid === gid,
-    pid === undefined || unix?.pid === pid,
-    subject === undefined || tls?.certificate?.subject === subject,
-    san === undefined || (tls?.certificate?.subjectAltNames ?? []).some(isName(san)),
-    psk === undefined || tls?.pskIdentity === psk,
-    cidr === undefined || isFrom(cidr, address),
-  ];
+function createMatcher({ uid, gid, pid, subject, san, psk, cidr }: AccessRule): Admission {
+  const conditions: Admission[] = [];
+  if (uid !== undefined) conditions.push(ofUnix((unix) => unix.uid === uid));
+  if (gid !== undefined) conditions.push(ofUnix((unix) => unix.gid === gid));
+  if (pid !== undefined) conditions.push(ofUnix((unix) => unix.pid === pid));
+  if (subject !== undefined) conditions.push(({ tls }) => tls?.certificate?.subject === subject);
+  if (san !== undefined) {
+    const isSan = isName(san);
+    conditions.push(({ tls }) => tls?.certificate?.subjectAltNames.some(isSan) === true);
+  }
+  if (psk !== undefined) conditions.push(({ tls }) => tls?.pskIdentity === psk);
+  if (cidr !== undefined) conditions.push(isFrom(parseIpNetwork(cidr)));
   // A rule without conditions cannot be written; should one get here, it matches nobody.
-  return Object.keys(rule).length > 0 && conditions.every(Boolean);
+  return (peer) => conditions.length > 0 && conditions.every((holds) => holds(peer));
+}
+
+function ofUnix(holds: (address: PeerAddress & { kind: 'unix' }) => boolean): Admission {
+  return ({ address }) => address.kind === 'unix' && holds(address);
 }
 
 /** Addresses are compared by value: an IPv6 address has many spellings. */
@@ -53,10 +63,12 @@ function isName(wanted: string): (name: string) => boolean {
   };
 }
 
-function isFrom(cidr: string, address: PeerAddress): boolean {
-  if (address.kind !== 'tcp') return false;
-  const ip = ipOf(address.address);
-  return ip !== undefined && isInNetwork(parseIpNetwork(cidr), ip);
+function isFrom(network: IpNetwork): Admission {
+  return ({ address }) => {
+    if (address.kind !== 'tcp') return false;
+    const ip = ipOf(address.address);
+    return ip !== undefined && isInNetwork(network, ip);
+  };
 }
 
 /** A link-local peer carries the zone of its interface (`fe80::1%eth0`), which no rule names. */

@@ -2,13 +2,8 @@
 import { KeyholdError } from '../base/errors.js';
 import { quoteName } from '../base/names.js';
 import type { Peer } from '../nbd/peer.js';
-import { admits } from './access.js';
-import {
-  ACCESS_RULES_MAX,
-  type AccessRule,
-  formatAccessRule,
-  parseAccessRule,
-} from './access-rule.js';
+import { type Admission, createAdmission } from './access.js';
+import { ACCESS_RULES_MAX, formatAccessRule, parseAccessRule } from './access-rule.js';
 import { codes } from './errors.js';
 
 /** A change of an allow list. Applied in the order in which it stands here. */
@@ -57,31 +52,35 @@ export function changeRules(
  * judged by the list that is durable, since closing them cannot be taken back.
  */
 export class DiskAccess {
-  #rules: readonly AccessRule[];
-  #coming: readonly AccessRule[] | undefined;
+  #admits: Admission;
+  #coming: Admission | undefined;
 
   constructor(allow: readonly string[]) {
-    this.#rules = allow.map(parseAccessRule);
+    this.#admits = admissionOf(allow);
   }
 
   admitsNewcomer(peer: Peer): boolean {
-    if (this.#coming !== undefined && !admits(this.#coming, peer)) return false;
-    return admits(this.#rules, peer);
+    if (this.#coming !== undefined && !this.#coming(peer)) return false;
+    return this.#admits(peer);
   }
 
   admitsSession(peer: Peer): boolean {
-    return admits(this.#rules, peer);
+    return this.#admits(peer);
   }
 
   /** `save` writes the record with the new list. If it fails the old list stays in force. */
   async change(allow: readonly string[], save: () => Promise<void>): Promise<void> {
-    const coming = allow.map(parseAccessRule);
+    const coming = admissionOf(allow);
     this.#coming = coming;
     try {
       await save();
-      this.#rules = coming;
+      this.#admits = coming;
     } finally {
       this.#coming = undefined;
     }
   }
+}
+
+function admissionOf(allow: readonly string[]): Admission {
+  return createAdmission(allow.map(parseAccessRule));
 }

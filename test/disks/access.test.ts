@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { test } from 'tap';
 import type { Peer, TlsFacts } from '../../src/nbd/peer.js';
-import { admits } from '../../src/disks/access.js';
+import { createAdmission } from '../../src/disks/access.js';
 import { parseAccessRule } from '../../src/disks/access-rule.js';
 
 const UNIX: Peer = { address: { kind: 'unix', pid: 42, uid: 1000, gid: 100 }, tls: null };
@@ -20,7 +20,7 @@ function keyed(pskIdentity: string): TlsFacts {
 }
 
 function isAdmitted(peer: Peer, ...rules: string[]): boolean {
-  return admits(rules.map(parseAccessRule), peer);
+  return createAdmission(rules.map(parseAccessRule))(peer);
 }
 
 void test('an empty list admits unix sockets and loopback TCP', (t) => {
@@ -131,6 +131,6 @@ void test('a network is that of a TCP peer, mapped or with a zone', (t) => {
 });
 
 void test('a rule without conditions, should there be one, admits nobody', (t) => {
-  t.notOk(admits([{}], UNIX));
+  t.notOk(createAdmission([{}])(UNIX));
   t.end();
 });

@@ -2,9 +2,17 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, readFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 import { test } from 'tap';
 import type { AllowResult, ConnectionView } from '../../src/admin/api.js';
+import {
+  encodeClientFlags,
+  encodeInfoData,
+  encodeMetaContextData,
+  encodeOption,
+  OPT,
+} from '../support/nbd-wire.js';
 import { endProcess, run, type RunResult } from '../support/process.js';
 import { Stack } from '../support/stack.js';
 
@@ -54,6 +62,30 @@ class Reader {
 /** What nbdinfo prints of a name that is refused, with the name itself made the same. */
 function answerTo({ stderr }: RunResult, name: string): string {
   return stderr.replaceAll(name, 'NAME');
+}
+
+/**
+ * What the server answers, to its last byte, to every option that names an export; at the end the
+ * server closes, since EXPORT_NAME is refused that way.
+ */
+async function everyAnswer(path: string, name: string): Promise<string> {
+  const socket = connect({ path });
+  const context = encodeMetaContextData(name, ['base:allocation']);
+  socket.write(
+    Buffer.concat([
+      encodeClientFlags(3),
+      encodeOption(OPT.STRUCTURED_REPLY),
+      encodeOption(OPT.LIST),
+      encodeOption(OPT.INFO, encodeInfoData(name, [3, 0])),
+      encodeOption(OPT.LIST_META_CONTEXT, context),
+      encodeOption(OPT.SET_META_CONTEXT, context),
+      encodeOption(OPT.GO, encodeInfoData(name, [])),
+      encodeOption(OPT.EXPORT_NAME, Buffer.from(name)),
+    ]),
+  );
+  const chunks: Buffer[] = [];
+  for await (const chunk of socket as AsyncIterable<Buffer>) chunks.push(chunk);
+  return Buffer.concat(chunks).toString('latin1').replaceAll(name, 'NAME');
 }
 
 void test('two users share a daemon, and each uses its own disk only', async (t) => {
@@ -117,6 +149,15 @@ void test('two users share a daemon, and each uses its own disk only', async (t)
     t.strictSame(namesOf(await asNobody(...list)), []);
     t.equal((await stack.disk('shared')).state, 'online', 'for others it goes on');
     t.equal((await run('nbdinfo', [stack.uri('shared')], { env: ENV })).status, 0);
+  });
+
+  await t.test('to the byte, a denied name gets the answers of a missing one', async (t) => {
+    await stack.ok('disk', 'allow', 'mine', '--clear', '--add', `uid=${String(NOBODY)}`);
+    const denied = await everyAnswer(stack.nbdSocket, 'mine');
+    const missing = await everyAnswer(stack.nbdSocket, 'none');
+    t.match(denied, /no export "NAME"/);
+    t.equal(denied, missing);
+    await stack.ok('disk', 'allow', 'mine', '--clear', '--add', 'uid=0');
   });
 
   await t.test('a list that cannot be read changes nothing', async (t) => {
