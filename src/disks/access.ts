@@ -16,8 +16,8 @@ export type Admission = (peer: Peer) => boolean;
 
 /**
  * What an allow list says: a peer is admitted if any rule matches with all its conditions. An empty
- * list stands for the peers of this machine, that is, of unix sockets (the mode of the socket's file
- * decides who gets that far) and of loopback TCP; it never opens a disk to a network.
+ * list stands for the peers of this machine, that is, of unix sockets (the mode of the socket's
+ * file decides who gets that far) and of loopback TCP; it never opens a disk to a network.
  *
  * Certificates and identities were verified before they got here; everything is compared whole.
  * Strangers can have it asked often, so that what can be read beforehand is.
