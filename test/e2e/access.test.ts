@@ -6,6 +6,7 @@ import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 import { test } from 'tap';
 import type { AllowResult, ConnectionView } from '../../src/admin/api.js';
+import { NbdClient } from '../support/nbd-client.js';
 import {
   encodeClientFlags,
   encodeInfoData,
@@ -127,12 +128,16 @@ void test('two users share a daemon, and each uses its own disk only', async (t)
     const reader = new Reader(stack.uri('shared'));
     t.teardown(() => endProcess(reader.process, 'SIGKILL'));
     t.equal(await reader.says(), 'reading');
+    const newcomer = await NbdClient.handshake({ path: stack.nbdSocket });
+    t.teardown(() => newcomer.destroy());
     const { connections } = await stack.json<{ connections: ConnectionView[] }>(
       ...['status', '--connections'],
     );
     t.match(connections, [
-      { address: { kind: 'unix', uid: NOBODY, gid: NOBODY }, tls: null, disk: 'shared' },
+      { phase: 'transmission', disk: 'shared', tls: null, address: { uid: NOBODY, gid: NOBODY } },
+      { phase: 'negotiating', disk: null, tls: null, address: { uid: 0, pid: process.pid } },
     ]);
+    newcomer.destroy();
     t.ok((connections[0]?.requests ?? 0) > 0);
     t.ok((connections[0]?.bytesOut ?? 0) > 512);
     const shown = await stack.json<{ clients: number; connections: ConnectionView[] }>(
