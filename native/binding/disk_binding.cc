@@ -23,8 +23,8 @@ constexpr double kNsPerSecond = 1e9;
 double ToMs(int64_t ns) { return static_cast<double>(ns) / kNsPerMs; }
 
 /// COMMANDS of src/dataplane/addon.ts, in the order of keyhold::Command.
-constexpr std::array<const char*, kCommands> kCommandNames = {"read", "write", "flush", "trim",
-                                                              "write_zeroes"};
+constexpr std::array<const char*, kCommands> kCommandNames = {
+    "read", "write", "flush", "trim", "write_zeroes", "cache", "block_status"};
 
 /// Field `name` of `object`, a Uint8Array of exactly `to.size()` bytes.
 template <size_t kBytes>

@@ -50,12 +50,25 @@ struct Mode {
   Key key;     // lost when half of the rest is sent
 
   explicit Mode(std::span<const uint8_t> input)
-      : agreed{(input[0] & 3) == 0 ? Replies::kSimple : Replies::kStructured, false},
+      : agreed{RepliesOf(input[0] & 3), (input[0] & 32) != 0},
         read_only((input[0] & 4) != 0),
         sector_size_bytes((input[0] & 8) != 0 ? 4096 : 512),
         holes((input[0] & 16) == 0),
         cut(input[1]),
         key(KeyOf(input[2])) {}
+
+  static Replies RepliesOf(int bits) {
+    if (bits == 3) return Replies::kExtended;
+    return bits == 0 ? Replies::kSimple : Replies::kStructured;
+  }
+
+  wire::Agreed ForServer() const {
+    wire::Agreed server;
+    if (agreed.replies == Replies::kStructured) server.replies = wire::Replies::kStructured;
+    if (agreed.replies == Replies::kExtended) server.replies = wire::Replies::kExtended;
+    if (agreed.allocation) server.allocation_context_id = Agreed::kAllocationId;
+    return server;
+  }
 
   /// Losing a key takes a hundred times as long as the rest of an input, so it is made rare.
   static Key KeyOf(uint8_t byte) {
@@ -267,8 +280,7 @@ void RunInput(std::span<const uint8_t> input) {
   NextStep next;
   next.kind = NextStep::Kind::kTransmission;
   next.disk_id = target.disk->id();
-  next.agreed.replies = mode.agreed.replies == Replies::kStructured ? wire::Replies::kStructured
-                                                                    : wire::Replies::kSimple;
+  next.agreed = mode.ForServer();
   next.leftover.assign(stream.begin(), stream.begin() + static_cast<ptrdiff_t>(cut));
   Conversation conversation(TheServer().Connect(std::move(next)), *target.disk, mode.key);
   const std::vector<uint8_t> replies = conversation.Hold(std::span(stream).subspan(cut));

@@ -54,7 +54,7 @@ bool Transcript::TakeRequest(std::span<uint8_t>& rest) {
   request.length = extended ? Load<uint64_t>(rest, 24) : Load<uint32_t>(rest, 24);
   violated_ = Load<uint32_t>(rest, 0) != (extended ? 0x21e41c71U : 0x25609513U);
   if (violated_ || request.type == kDisconnect) return false;
-  const bool payload = request.type == kWrite || (extended && (request.flags & kPayloadLength));
+  const bool payload = extended ? (request.flags & kPayloadLength) != 0 : request.type == kWrite;
   violated_ = payload && request.length > kPayloadBytesMax;
   if (violated_) return false;
   StoreCookie(rest.subspan(8), kCookieBase + requests_.size());

@@ -107,7 +107,7 @@ TEST(ConnectionLimits, OnePeerCannotUseUpTheTotalAndTheTotalHolds) {
     EXPECT_TRUE(Eventually([&] { return plane.CountEvents(opened) == in_all; }));
   };
   auto refused = [&](uint8_t host, const std::string& why) {
-    Client excess(ConnectFrom(host, port), false);
+    Client excess(ConnectFrom(host, port), {});
     EXPECT_TRUE(excess.AtEnd());
     return plane
         .WaitFor<ConnectionRefused>([&](const ConnectionRefused& event) {

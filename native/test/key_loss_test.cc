@@ -119,7 +119,7 @@ TEST(Suspended, AClientThatDoesNotReadIsClosedAfterTheGrace) {
   std::shared_ptr<Disk> disk = plane.AddDisk(setup);
   Client slow = plane.Connect(disk, true);
   Client good = plane.Connect(disk, true);
-  slow.SendRequest(wire::kRead, 0, 0, 8U << 20);
+  slow.SendRequest(wire::kRead, wire::kDontFragment, 0, 8U << 20);
   EXPECT_EQ(good.Read(0, 512).size(), 512U);
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   const int64_t begun_ns = BootTimeNs();
@@ -140,7 +140,8 @@ TEST(Suspended, RepliesThatHadNotBegunToLeaveAreTakenBack) {
   Client client = plane.Connect(disk, true);
   const Bytes bytes = Pattern(4096, 1);
   client.Write(0, bytes);
-  client.SendRequest(wire::kRead, 0, 0, 4U << 20);  // more than the socket takes: its reply begins
+  client.SendRequest(wire::kRead, wire::kDontFragment, 0,
+                     4U << 20);  // more than the socket takes: its reply begins
   for (int i = 0; i < 10; ++i) client.SendRequest(wire::kRead, 0, 0, 4096);
   EXPECT_TRUE(Eventually([&] { return InFlight(*disk) == 11; }));
   std::this_thread::sleep_for(std::chrono::milliseconds(50));

@@ -33,6 +33,11 @@ TempDirectory::~TempDirectory() {
 }
 
 void FaultStore::Start(Ring& ring, StoreOp& op) {
+  if (watch_) watch_(op);
+  Ask(ring, op);
+}
+
+void FaultStore::Ask(Ring& ring, StoreOp& op) {
   const Verdict verdict = hook_ ? hook_(op) : Verdict{};
   if (verdict.errno_value == 0 && !verdict.wait) {
     StartOn(*inner_, ring, op);
@@ -56,127 +61,16 @@ void FaultStore::Continue(Ring& ring, StoreOp& op, int32_t result) {
     ours = std::erase(held_, &op) > 0;
   }
   if (ours && result == -ETIME) {
-    Start(ring, op);
+    Ask(ring, op);
     return;
   }
   const Verdict verdict = hook_ ? hook_(op) : Verdict{};
-  if (ours) {
+  if (ours || verdict.errno_value != 0) {
     Complete(op, -verdict.errno_value);
     return;
   }
   if (verdict.shorten && result > 1) result /= 2;
   ContinueOn(*inner_, ring, op, result);
-}
-
-void Client::SendRaw(std::span<const uint8_t> bytes) {
-  while (!bytes.empty()) {
-    ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent <= 0) return;  // the test sees it when it waits for the reply
-    bytes = bytes.subspan(static_cast<size_t>(sent));
-  }
-}
-
-uint64_t Client::SendRequest(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
-                             std::span<const uint8_t> payload) {
-  const uint64_t cookie = next_cookie_++;
-  Bytes bytes(wire::kRequestBytes + payload.size());
-  uint8_t* to = wire::Store32(bytes.data(), wire::kRequestMagic);
-  to = wire::Store16(to, flags);
-  to = wire::Store16(to, type);
-  to = wire::Store64(to, cookie);
-  to = wire::Store64(to, offset);
-  to = wire::Store32(to, length);
-  std::copy(payload.begin(), payload.end(), to);
-  if (type == wire::kRead) reads_.emplace_back(cookie, length);
-  SendRaw(bytes);
-  return cookie;
-}
-
-bool Client::ReceiveExactly(std::span<uint8_t> into) {
-  while (!into.empty()) {
-    pollfd waiting{socket_.get(), POLLIN, 0};
-    if (::poll(&waiting, 1, 20'000) <= 0) {
-      ADD_FAILURE() << "no reply within 20 s";
-      return false;
-    }
-    ssize_t got = ::recv(socket_.get(), into.data(), into.size(), 0);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    into = into.subspan(static_cast<size_t>(got));
-  }
-  return true;
-}
-
-std::optional<Reply> Client::Receive() {
-  std::array<uint8_t, wire::kStructuredReplyBytes> head{};
-  if (!ReceiveExactly(std::span(head).first(wire::kSimpleReplyBytes))) return {};
-  Reply reply;
-  if (wire::Load32(head.data()) == wire::kSimpleReplyMagic) {
-    reply.error = wire::Load32(head.data() + 4);
-    reply.cookie = wire::Load64(head.data() + 8);
-    auto read = std::find_if(reads_.begin(), reads_.end(),
-                             [&](const auto& one) { return one.first == reply.cookie; });
-    if (read != reads_.end()) {
-      EXPECT_FALSE(structured_) << "a read was answered by a simple reply";
-      if (reply.error == 0) {
-        reply.data.resize(read->second);
-        if (!ReceiveExactly(reply.data)) return {};
-      }
-    }
-    return reply;
-  }
-  EXPECT_EQ(wire::Load32(head.data()), wire::kStructuredReplyMagic);
-  EXPECT_TRUE(structured_);
-  if (!ReceiveExactly(std::span(head).subspan(wire::kSimpleReplyBytes))) return {};
-  EXPECT_EQ(wire::Load16(head.data() + 4), wire::kChunkDone);
-  reply.structured = true;
-  reply.chunk = wire::Load16(head.data() + 6);
-  reply.cookie = wire::Load64(head.data() + 8);
-  Bytes body(wire::Load32(head.data() + 16));
-  if (!ReceiveExactly(body)) return {};
-  if (reply.chunk == wire::kChunkOffsetData) {
-    reply.data.assign(body.begin() + 8, body.end());
-  } else if (reply.chunk == wire::kChunkError) {
-    reply.error = wire::Load32(body.data());
-    EXPECT_EQ(body.size(), 6U + wire::Load16(body.data() + 4));
-    reply.text.assign(body.begin() + 6, body.end());
-  }
-  return reply;
-}
-
-Reply Client::Do(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
-                 std::span<const uint8_t> payload) {
-  const uint64_t cookie = SendRequest(type, flags, offset, length, payload);
-  std::optional<Reply> reply = Receive();
-  if (!reply) {
-    ADD_FAILURE() << "the connection ended instead of a reply";
-    return {};
-  }
-  EXPECT_EQ(reply->cookie, cookie);
-  return *reply;
-}
-
-Bytes Client::Read(uint64_t offset, uint32_t length) {
-  Reply reply = Do(wire::kRead, 0, offset, length);
-  EXPECT_EQ(reply.error, 0U);
-  return reply.data;
-}
-
-void Client::Write(uint64_t offset, std::span<const uint8_t> bytes, uint16_t flags) {
-  EXPECT_EQ(Do(wire::kWrite, flags, offset, static_cast<uint32_t>(bytes.size()), bytes).error, 0U);
-}
-
-bool Client::Silent(int ms) {
-  pollfd waiting{socket_.get(), POLLIN, 0};
-  return ::poll(&waiting, 1, ms) == 0;
-}
-
-bool Client::AtEnd() {
-  uint8_t byte = 0;
-  pollfd waiting{socket_.get(), POLLIN, 0};
-  if (::poll(&waiting, 1, 20'000) <= 0) return false;
-  return ::recv(socket_.get(), &byte, 1, 0) <= 0;
 }
 
 TestPlane::TestPlane(uint32_t shards) {
@@ -209,8 +103,7 @@ void TestPlane::OnEvent(Event event) {
         if (listener != open->listener_id) continue;
         next.kind = NextStep::Kind::kTransmission;
         next.disk_id = target.disk_id;
-        next.agreed.replies =
-            target.structured ? wire::Replies::kStructured : wire::Replies::kSimple;
+        next.agreed = target.agreed;
         next.leftover = target.leftover;
       }
     }
@@ -235,7 +128,9 @@ std::shared_ptr<Disk> TestPlane::AddDisk(DiskSetup setup, std::shared_ptr<Lease>
   Result<std::unique_ptr<FileStore>> file = FileStore::Open(path, setup.read_only, store_bytes);
   EXPECT_TRUE(file.ok());
   std::unique_ptr<Store> store = file.Take();
-  if (setup.hook) store = std::make_unique<FaultStore>(std::move(store), setup.hook);
+  if (setup.hook || setup.watch) {
+    store = std::make_unique<FaultStore>(std::move(store), setup.hook, setup.watch);
+  }
   Plane::DiskOptions options;
   options.name = path;
   options.geometry = {setup.size_bytes, setup.sector_size_bytes, setup.data_offset_bytes,
@@ -254,23 +149,30 @@ std::shared_ptr<Disk> TestPlane::AddDisk(DiskSetup setup, std::shared_ptr<Lease>
 
 std::string TestPlane::StorePath(const Disk& disk) const { return disk.name(); }
 
-std::string TestPlane::Listen(const std::shared_ptr<Disk>& disk, bool structured, Bytes leftover) {
+std::string TestPlane::Listen(const std::shared_ptr<Disk>& disk, wire::Agreed agreed,
+                              Bytes leftover) {
   std::lock_guard lock(mutex_);
   const std::string path = directory_.File("nbd" + std::to_string(targets_.size()));
   Result<uint32_t> listener = plane_->ListenUnix(path, 0600);
   EXPECT_TRUE(listener.ok());
-  targets_.emplace_back(listener.value(), Target{disk->id(), structured, std::move(leftover)});
+  targets_.emplace_back(listener.value(), Target{disk->id(), agreed, std::move(leftover)});
   return path;
 }
 
 Client TestPlane::Connect(const std::shared_ptr<Disk>& disk, bool structured, Bytes leftover) {
-  const std::string path = Listen(disk, structured, std::move(leftover));
+  wire::Agreed agreed;
+  if (structured) agreed.replies = wire::Replies::kStructured;
+  return Connect(disk, agreed, std::move(leftover));
+}
+
+Client TestPlane::Connect(const std::shared_ptr<Disk>& disk, wire::Agreed agreed, Bytes leftover) {
+  const std::string path = Listen(disk, agreed, std::move(leftover));
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
   EXPECT_EQ(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  return Client(std::move(socket), structured);
+  return Client(std::move(socket), agreed);
 }
 
 std::array<uint8_t, 64> TestDek() {

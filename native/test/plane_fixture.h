@@ -17,10 +17,9 @@
 #include "core/io/unique_fd.h"
 #include "core/shard/plane.h"
 #include "core/shard/wire.h"
+#include "test/raw_client.h"
 
 namespace keyhold::test {
-
-using Bytes = std::vector<uint8_t>;
 
 /// A directory that is removed with everything in it.
 class TempDirectory {
@@ -42,8 +41,10 @@ class FaultStore final : public Store {
     bool shorten = false;  // report half of what was transferred
   };
   using Hook = std::function<Verdict(const StoreOp&)>;
-  FaultStore(std::unique_ptr<Store> inner, Hook hook)
-      : inner_(std::move(inner)), hook_(std::move(hook)) {}
+  using Watch = std::function<void(const StoreOp&)>;
+  /// `watch` sees each operation once, as it begins.
+  FaultStore(std::unique_ptr<Store> inner, Hook hook, Watch watch)
+      : inner_(std::move(inner)), hook_(std::move(hook)), watch_(std::move(watch)) {}
 
   void Close() override { inner_->Close(); }
   uint64_t size_bytes() const override { return inner_->size_bytes(); }
@@ -54,48 +55,12 @@ class FaultStore final : public Store {
 
  private:
   std::unique_ptr<Store> inner_;
+  void Ask(Ring& ring, StoreOp& op);
   Hook hook_;
+  Watch watch_;
   std::mutex mutex_;                  // guards held_
   std::vector<const StoreOp*> held_;  // operations that are a Nop or Timeout of ours just now
   __kernel_timespec pause_{0, 2'000'000};
-};
-
-struct Reply {
-  uint64_t cookie = 0;
-  uint32_t error = 0;
-  std::string text;
-  Bytes data;
-  bool structured = false;
-  uint16_t chunk = 0;
-};
-
-/// A raw client in transmission, on a blocking socket with a time limit.
-class Client {
- public:
-  Client(UniqueFd socket, bool structured) : socket_(std::move(socket)), structured_(structured) {}
-
-  void SendRaw(std::span<const uint8_t> bytes);
-  uint64_t SendRequest(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
-                       std::span<const uint8_t> payload = {});
-  /// Nothing when the server closed the connection.
-  std::optional<Reply> Receive();
-  /// One request, one reply; fails the test when the connection ends.
-  Reply Do(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
-           std::span<const uint8_t> payload = {});
-  Bytes Read(uint64_t offset, uint32_t length);
-  void Write(uint64_t offset, std::span<const uint8_t> bytes, uint16_t flags = 0);
-  /// True if nothing arrives for `ms`.
-  bool Silent(int ms);
-  bool AtEnd();
-  void Close() { socket_.Reset(); }
-  int fd() const { return socket_.get(); }
-
- private:
-  bool ReceiveExactly(std::span<uint8_t> into);
-  UniqueFd socket_;
-  bool structured_;
-  uint64_t next_cookie_ = 0x1000;
-  std::vector<std::pair<uint64_t, uint32_t>> reads_;  // cookie, length: for simple replies
 };
 
 struct DiskSetup {
@@ -108,7 +73,8 @@ struct DiskSetup {
   int64_t drain_ns_max = Disk::kDrainNsMax;
   int64_t hold_ns_max = Disk::kHoldNsMax;
   uint64_t in_flight_bytes_max = Disk::kInFlightBytesMax;
-  FaultStore::Hook hook;  // wraps the store in a FaultStore
+  FaultStore::Hook hook;  // each of them wraps the store in a FaultStore
+  FaultStore::Watch watch;
   bool unlocked = true;
 };
 
@@ -122,8 +88,9 @@ class TestPlane {
   /// With a lease that holds for an hour unless one is given.
   std::shared_ptr<Disk> AddDisk(DiskSetup setup = {}, std::shared_ptr<Lease> lease = nullptr);
   Client Connect(const std::shared_ptr<Disk>& disk, bool structured = false, Bytes leftover = {});
+  Client Connect(const std::shared_ptr<Disk>& disk, wire::Agreed agreed, Bytes leftover = {});
   /// The path of the listener that Connect uses.
-  std::string Listen(const std::shared_ptr<Disk>& disk, bool structured, Bytes leftover);
+  std::string Listen(const std::shared_ptr<Disk>& disk, wire::Agreed agreed, Bytes leftover);
   std::string StorePath(const Disk& disk) const;
   void RunShardAgain(uint32_t index);
   /// From here on connections to listeners of the test's own wait in negotiation; else they are
@@ -153,7 +120,7 @@ class TestPlane {
   void OnEvent(Event event);
   struct Target {
     uint32_t disk_id;
-    bool structured;
+    wire::Agreed agreed;
     Bytes leftover;
   };
 

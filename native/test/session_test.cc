@@ -40,13 +40,17 @@ INSTANTIATE_TEST_SUITE_P(
         BadRequest{"trim past end", wire::kTrim, 0, 1, kDiskBytes, wire::kInval},
         BadRequest{"flush with offset", wire::kFlush, 0, 1, 0, wire::kInval},
         BadRequest{"flush with length", wire::kFlush, 0, 0, 1, wire::kInval},
-        BadRequest{"cache", wire::kCache, 0, 0, 512, wire::kInval},
+        BadRequest{"cache past end", wire::kCache, 0, 1, kDiskBytes, wire::kInval},
         BadRequest{"block status", wire::kBlockStatus, 0, 0, 512, wire::kInval},
         BadRequest{"unknown command", 99, 0, 0, 512, wire::kInval},
         BadRequest{"unknown flag", wire::kRead, 0x80, 0, 512, wire::kInval},
         BadRequest{"no-hole on write", wire::kWrite, wire::kNoHole, 0, 512, wire::kInval},
         BadRequest{"no-hole on trim", wire::kTrim, wire::kNoHole, 0, 512, wire::kInval},
-        BadRequest{"fast zero", wire::kWriteZeroes, 0x10, 0, 512, wire::kInval},
+        BadRequest{"fast zero on write", wire::kWrite, wire::kFastZero, 0, 512, wire::kInval},
+        BadRequest{"payload flag on read", wire::kRead, 0x20, 0, 512, wire::kInval},
+        BadRequest{"payload flag on write", wire::kWrite, 0x20, 0, 512, wire::kInval},
+        BadRequest{"status without context", wire::kBlockStatus, 0, 0, 512, wire::kInval, false,
+                   true},
         BadRequest{"df on simple", wire::kRead, wire::kDontFragment, 0, 512, wire::kInval},
         BadRequest{"write read-only", wire::kWrite, 0, 0, 512, wire::kPerm, true},
         BadRequest{"trim read-only", wire::kTrim, 0, 0, 512, wire::kPerm, true},
@@ -104,7 +108,8 @@ TEST(Session, RequestsOfLengthZeroSucceed) {
   std::shared_ptr<Disk> disk = plane.AddDisk();
   for (bool structured : {false, true}) {
     Client client = plane.Connect(disk, structured);
-    for (uint16_t type : {wire::kRead, wire::kWrite, wire::kTrim, wire::kWriteZeroes}) {
+    for (uint16_t type :
+         {wire::kRead, wire::kWrite, wire::kTrim, wire::kWriteZeroes, wire::kCache}) {
       EXPECT_EQ(client.Do(type, 0, 512, 0).error, 0U) << type;
     }
   }
@@ -114,7 +119,7 @@ TEST(Session, FuaIsTakenOnEveryCommand) {
   TestPlane plane;
   Client client = plane.Connect(plane.AddDisk());
   EXPECT_EQ(client.Do(wire::kWrite, wire::kFua, 0, 512, Pattern(512, 1)).error, 0U);
-  for (uint16_t type : {wire::kRead, wire::kTrim, wire::kWriteZeroes}) {
+  for (uint16_t type : {wire::kRead, wire::kTrim, wire::kWriteZeroes, wire::kCache}) {
     EXPECT_EQ(client.Do(type, wire::kFua, 0, 512).error, 0U) << type;
   }
   EXPECT_EQ(client.Do(wire::kFlush, wire::kFua, 0, 0).error, 0U);
@@ -256,7 +261,7 @@ TEST(Session, NoMoreThanTheNamedNumberOfBytesIsInFlight) {
   setup.size_bytes = 32U << 20;
   std::shared_ptr<Disk> disk = plane.AddDisk(setup);
   Client slow = plane.Connect(disk, true);
-  for (int i = 0; i < 40; ++i) slow.SendRequest(wire::kRead, 0, 0, 4U << 20);
+  for (int i = 0; i < 40; ++i) slow.SendRequest(wire::kRead, wire::kDontFragment, 0, 4U << 20);
   auto in_flight = [&] {
     return Sum(*disk, [](const ShardCounters& c) -> const Counter& { return c.in_flight; });
   };

@@ -52,11 +52,11 @@ TEST(ShardDeath, ItsListenersMoveToALivingShard) {
   TestPlane plane(2);
   std::shared_ptr<Disk> disk = plane.AddDisk();
   Client before = plane.Connect(disk);
-  const std::string path = plane.Listen(disk, false, {});
+  const std::string path = plane.Listen(disk, {}, {});
   for (uint32_t dead : {0U, 1U}) {
     plane.plane().FailShardForTest(dead);
     ASSERT_TRUE(plane.WaitFor<ShardDied>([&](const ShardDied& d) { return d.index == dead; }));
-    Client client(ConnectTo(path), false);
+    Client client(ConnectTo(path), {});
     EXPECT_EQ(client.Read(0, 512).size(), 512U);
     plane.RunShardAgain(dead);
     ASSERT_TRUE(Eventually([&] { return plane.plane().running_shards() == 2; }));
@@ -66,24 +66,24 @@ TEST(ShardDeath, ItsListenersMoveToALivingShard) {
 TEST(ShardDeath, OfAllShardsIsHealedByRunningOneAgain) {
   TestPlane plane;
   std::shared_ptr<Disk> disk = plane.AddDisk();
-  const std::string path = plane.Listen(disk, false, {});
+  const std::string path = plane.Listen(disk, {}, {});
   plane.plane().FailShardForTest(0);
   ASSERT_TRUE(plane.WaitFor<ShardDied>());
   EXPECT_EQ(GoOffline(*disk).flush_error, "no shard is running that could flush the store");
   plane.RunShardAgain(0);
   ASSERT_TRUE(Unlock(*disk).ok());
-  Client client(ConnectTo(path), false);
+  Client client(ConnectTo(path), {});
   EXPECT_EQ(client.Read(0, 512).size(), 512U);
 }
 
 TEST(ShardDeath, AtTheMomentOfAConnectLeavesNoClientHanging) {
   TestPlane plane;
   std::shared_ptr<Disk> disk = plane.AddDisk();
-  const std::string path = plane.Listen(disk, false, {});
+  const std::string path = plane.Listen(disk, {}, {});
   for (int round = 0; round < 60; ++round) {
     std::vector<Client> clients;
     std::thread death([&] { plane.plane().FailShardForTest(0); });
-    for (int i = 0; i < 30; ++i) clients.emplace_back(ConnectTo(path), false);
+    for (int i = 0; i < 30; ++i) clients.emplace_back(ConnectTo(path), wire::Agreed{});
     death.join();
     ASSERT_TRUE(Eventually([&] { return plane.plane().running_shards() == 0; }));
     plane.RunShardAgain(0);
@@ -136,7 +136,7 @@ TEST(PlaneStop, ClosesSocketsWipesKeysAndIsIdempotent) {
   std::shared_ptr<Disk> disk = plane.AddDisk();
   Client client = plane.Connect(disk);
   (void)client.Read(0, 512);
-  const std::string path = plane.Listen(disk, false, {});
+  const std::string path = plane.Listen(disk, {}, {});
   plane.plane().Stop();
   EXPECT_FALSE(disk->guard().present());
   EXPECT_FALSE(std::filesystem::exists(path));

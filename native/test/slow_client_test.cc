@@ -23,7 +23,7 @@ uint64_t InFlight(const Disk& disk) {
 }
 
 DiskSetup SetupOf(uint64_t in_flight_bytes_max = Disk::kInFlightBytesMax,
-                int64_t hold_ns_max = kShortHoldNs) {
+                  int64_t hold_ns_max = kShortHoldNs) {
   DiskSetup setup;
   setup.size_bytes = 32U << 20;
   setup.in_flight_bytes_max = in_flight_bytes_max;

@@ -176,7 +176,15 @@ export const LATENCY_BUCKETS_SECONDS = [
   0.25, 0.5, 1, 2.5, 5, 10,
 ] as const;
 
-export const COMMANDS = ['read', 'write', 'flush', 'trim', 'write_zeroes'] as const;
+export const COMMANDS = [
+  'read',
+  'write',
+  'flush',
+  'trim',
+  'write_zeroes',
+  'cache',
+  'block_status',
+] as const;
 export type CommandName = (typeof COMMANDS)[number];
 
 export interface NativeCommandStats {

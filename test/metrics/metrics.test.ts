@@ -28,6 +28,8 @@ const stats: NativeDiskStats = {
     flush: command(3),
     trim: command(0),
     write_zeroes: command(5),
+    cache: command(6),
+    block_status: command(7),
   },
   inFlight: 4,
   parked: 1,

@@ -7,8 +7,8 @@
 
 namespace keyhold {
 
-enum class Command : uint8_t { kRead, kWrite, kFlush, kTrim, kWriteZeroes };
-inline constexpr size_t kCommands = 5;
+enum class Command : uint8_t { kRead, kWrite, kFlush, kTrim, kWriteZeroes, kCache, kBlockStatus };
+inline constexpr size_t kCommands = 7;
 
 /// Upper bounds of the latency buckets; the last bucket is +Inf. LATENCY_BUCKETS_SECONDS of
 /// src/dataplane/addon.ts in nanoseconds: change both.

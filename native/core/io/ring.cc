@@ -138,6 +138,13 @@ void Ring::Allocate(RingOp& op, int fd, int mode, uint64_t offset_bytes, uint64_
   io_uring_sqe_set_data(entry, &op);
 }
 
+void Ring::Advise(RingOp& op, int fd, uint64_t offset_bytes, uint32_t length_bytes, int advice) {
+  io_uring_sqe* entry = Begin(op);
+  if (entry == nullptr) return;
+  io_uring_prep_fadvise(entry, fd, offset_bytes, static_cast<off_t>(length_bytes), advice);
+  io_uring_sqe_set_data(entry, &op);
+}
+
 void Ring::Timeout(RingOp& op, __kernel_timespec* interval) {
   io_uring_sqe* entry = Begin(op);
   if (entry == nullptr) return;

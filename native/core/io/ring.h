@@ -80,6 +80,8 @@ class Ring {
   void Write(RingOp& op, int fd, const uint8_t* from, uint32_t length_bytes, uint64_t offset_bytes);
   void DataSync(RingOp& op, int fd);
   void Allocate(RingOp& op, int fd, int mode, uint64_t offset_bytes, uint64_t length_bytes);
+  /// `advice` is one of POSIX_FADV_.
+  void Advise(RingOp& op, int fd, uint64_t offset_bytes, uint32_t length_bytes, int advice);
   /// `interval` must live until the operation is done. Completes with -ETIME.
   void Timeout(RingOp& op, __kernel_timespec* interval);
   /// Completes with 0 in the next Dispatch.

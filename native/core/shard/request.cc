@@ -21,6 +21,10 @@ Command CommandOf(uint16_t type) {
       return Command::kTrim;
     case wire::kWriteZeroes:
       return Command::kWriteZeroes;
+    case wire::kCache:
+      return Command::kCache;
+    case wire::kBlockStatus:
+      return Command::kBlockStatus;
     default:
       return Command::kRead;
   }
@@ -34,9 +38,11 @@ uint64_t Request::CostBytes(const wire::RequestHeader& header) {
   switch (header.type) {
     case wire::kRead:
     case wire::kWrite:
-      return std::min(header.length_bytes, wire::kPayloadBytesMax);
+      return std::min<uint64_t>(header.length_bytes, wire::kPayloadBytesMax);
     case wire::kWriteZeroes:
       return std::min<uint64_t>(header.length_bytes, kZeroPieceBytes);
+    case wire::kBlockStatus:
+      return kStatusExtentsMax * sizeof(Extent);
     default:
       return 0;
   }
@@ -50,48 +56,80 @@ void Request::Prepare(const wire::RequestHeader& header, int64_t now_ns) {
   offset_bytes_ = header.offset_bytes;
   length_bytes_ = header.length_bytes;
   cost_bytes_ = CostBytes(header);
+  SetSpan();
+  payload_got_ = 0;
+  cipher_done_ = 0;
+  filling_tail_ = false;
+  if (command_ != Command::kRead && command_ != Command::kWrite) PreparePieces();
+  holes_ = 0;
+  redo_ = refused_ = abandoned_ = recorded_ = false;
+  received_ns_ = now_ns;
+  phase_ = header.payload_bytes > 0 ? Phase::kPayload : Phase::kReady;
+}
+
+void Request::SetSpan() {
   const uint64_t sector = sector_bytes();
   // A request that failed validation may wrap here; it never gets further than its error.
   span_offset_ = offset_bytes_ / sector * sector;
   head_skip_ = static_cast<uint32_t>(offset_bytes_ - span_offset_);
-  span_bytes_ = (head_skip_ + uint64_t{length_bytes_} + sector - 1) / sector * sector;
-  payload_got_ = 0;
-  cipher_done_ = 0;
-  filling_tail_ = false;
-  zero_step_ = ZeroStep::kHead;
-  zero_by_range_ = true;
-  redo_ = refused_ = abandoned_ = recorded_ = false;
-  received_ns_ = now_ns;
-  phase_ = command_ == Command::kWrite ? Phase::kPayload : Phase::kReady;
+  span_bytes_ = (head_skip_ + length_bytes_ + sector - 1) / sector * sector;
+}
+
+/// The whole sectors that are worked on in pieces.
+void Request::PreparePieces() {
+  zero_step_ = ZeroStep::kMiddle;
+  zero_by_range_ = disk().geometry().holes;
+  piece_next_ = ZeroBegin();
+  pieces_end_ = (offset_bytes_ + length_bytes_) / sector_bytes() * sector_bytes();
+  if (command_ == Command::kCache) {
+    piece_next_ = span_offset_;
+    pieces_end_ = span_offset_ + std::min(span_bytes_, kCacheBytesMax);
+  } else if (command_ == Command::kTrim && !zero_by_range_) {
+    // Punched sectors of a disk without the hole rule would decrypt to noise, and a client may rely
+    // on nothing after TRIM anyway: so the data stays.
+    pieces_end_ = 0;
+  }
 }
 
 bool Request::TakePayloadBuffer() {
+  if (command_ == Command::kBlockStatus) return true;
   buffer_ = session_.shard().pool().Take(span_bytes_, session_.disk().owner());
   return static_cast<bool>(buffer_);
 }
 
 std::span<uint8_t> Request::payload_rest() {
+  if (command_ == Command::kBlockStatus) return std::span(status_payload_).subspan(payload_got_);
   return {buffer_.data() + head_skip_ + payload_got_, length_bytes_ - payload_got_};
 }
 
 void Request::Start() {
-  if (command_ == Command::kFlush) {
-    Begin();
-    return;
+  switch (command_) {
+    case Command::kRead:
+      Lock(span_offset_, span_offset_ + span_bytes_, LockKind::kRead);
+      return;
+    case Command::kWrite:
+      Lock(span_offset_, span_offset_ + span_bytes_,
+           head_partial() || tail_partial() ? LockKind::kExclusive : LockKind::kWrite);
+      return;
+    case Command::kTrim:
+    case Command::kWriteZeroes:
+      NextZeroStep();
+      return;
+    case Command::kBlockStatus:
+      StartStatus();
+      return;
+    case Command::kFlush:
+    case Command::kCache:
+      Begin();
+      return;
   }
-  if (command_ == Command::kTrim) {
-    BeginTrim();
-    return;
-  }
-  LockKind lock_kind = LockKind::kExclusive;
-  if (command_ == Command::kRead) {
-    lock_kind = LockKind::kRead;
-  } else if (command_ == Command::kWrite && !head_partial() && !tail_partial()) {
-    lock_kind = LockKind::kWrite;
-  }
+}
+
+/// Begins as soon as the whole sectors of [begin, end) are ours.
+void Request::Lock(uint64_t begin, uint64_t end, LockKind lock_kind) {
+  const uint64_t sector = sector_bytes();
   phase_ = Phase::kLock;
-  if (disk().locks().Acquire(*this, span_offset_ / sector_bytes(), span_bytes_ / sector_bytes(),
-                             lock_kind)) {
+  if (disk().locks().Acquire(*this, begin / sector, (end - begin) / sector, lock_kind)) {
     lock_held_ = true;
     Begin();
   }
@@ -139,10 +177,14 @@ void Request::Begin() {
       BeginWrite();
       return;
     case Command::kTrim:
-      Submit(Phase::kStore, Kind::kPunch, span_offset_, nullptr, span_bytes_);
-      return;
     case Command::kWriteZeroes:
-      BeginZeroes();
+      RunZeroStep();
+      return;
+    case Command::kCache:
+      CacheNext();
+      return;
+    case Command::kBlockStatus:
+      AskExtents();
       return;
     case Command::kFlush:
       return;
@@ -171,6 +213,8 @@ void Request::OnStoreDone(int32_t result) {
         redo_ = false;
         SetParked(false);
         Begin();
+      } else if (command_ == Command::kBlockStatus) {
+        OnExtents(result);
       } else if (result < 0) {
         StoreFailed(result);
       } else {
@@ -207,10 +251,10 @@ void Request::OnFilled() {
 }
 
 void Request::OnStored(int32_t result) {
-  if (command_ == Command::kWriteZeroes) {
+  if (command_ == Command::kWriteZeroes || command_ == Command::kTrim) {
     OnZeroStored(result);
-  } else if (command_ == Command::kTrim && result == -EOPNOTSUPP) {
-    Stored();  // a hint that the store cannot take
+  } else if (command_ == Command::kCache) {
+    OnCached(result);
   } else if (result < 0) {
     StoreFailed(result);
   } else {
@@ -229,119 +273,17 @@ void Request::Stored() {
 }
 
 void Request::StoreFailed(int32_t result) {
-  static constexpr std::array<const char*, 5> kNames = {"read", "write", "flush", "punch", "zero"};
+  static constexpr std::array<const char*, 7> kNames = {"read", "write", "flush",  "punch",
+                                                        "zero", "cache", "extents"};
   disk().ReportStoreError(kNames[static_cast<size_t>(kind)], -result);
-  Finish(WireErrorFromErrno(-result));
-}
-
-void Request::LoseKey(DiskState state) {
-  if (state == DiskState::kLocked) {
-    Finish(kShutdownError);
-  } else {
-    SetParked(true);
+  WireError error = WireErrorFromErrno(-result);
+  if (kind != Kind::kFlush) {
+    // What the store was asked may begin and end outside the request, at the borders of sectors.
+    error.offset_bytes =
+        std::clamp(offset_bytes + done_bytes() - disk().geometry().data_offset_bytes, offset_bytes_,
+                   offset_bytes_ + length_bytes_ - 1);
   }
-}
-
-void Request::Quiesce(bool offline) {
-  refused_ = refused_ || offline;
-  switch (phase_) {
-    case Phase::kPayload:
-      buffer_.WipeOutside(head_skip_, head_skip_ + payload_got_);
-      SetParked(true);
-      return;
-    case Phase::kLock:
-      if (offline && disk().locks().CancelWait(*this)) {
-        Finish(kShutdownError);
-        return;
-      }
-      break;
-    case Phase::kReady:
-    case Phase::kCipher:
-      if (offline) {
-        Finish(kShutdownError);
-        return;
-      }
-      break;
-    case Phase::kFill:
-      // The kernel may be writing ciphertext here just now: so what it reads is read once more.
-      redo_ = true;
-      edge_.Wipe();
-      if (command_ == Command::kRead) buffer_.Wipe();
-      break;
-    case Phase::kIdle:
-    case Phase::kStore:
-    case Phase::kSync:
-    case Phase::kReply:
-      return;
-  }
-  if (command_ == Command::kWrite && buffer_) {
-    // Only payload, or ciphertext in its place, stays; nothing of it when the request is refused.
-    if (refused_) {
-      buffer_.Wipe();
-    } else {
-      buffer_.WipeOutside(cipher_done_ > 0 ? 0 : head_skip_, head_skip_ + length_bytes_);
-    }
-  }
-  SetParked(true);
-}
-
-void Request::AbandonPayload() {
-  buffer_.Wipe();
-  buffer_.Reset();
-  SetParked(false);
-}
-
-void Request::Resume() {
-  if (!parked_) return;
-  SetParked(false);
-  switch (phase_) {
-    case Phase::kReady:
-      if (lock_held_) {
-        Begin();
-      } else {
-        Start();
-      }
-      return;
-    case Phase::kCipher:
-      if (command_ == Command::kWrite) {
-        EncryptWrite();
-      } else if (zero_step_ == ZeroStep::kMiddle) {
-        EncryptZeroPiece();
-      } else {
-        EncryptZeroEdge();
-      }
-      return;
-    default:
-      return;  // the payload, the lock or the store will wake it
-  }
-}
-
-void Request::Abandon() {
-  abandoned_ = true;
-  switch (phase_) {
-    case Phase::kIdle:
-    case Phase::kFill:
-    case Phase::kStore:
-    case Phase::kSync:
-      return;
-    case Phase::kLock:
-      // Not waiting any more means that the grant is in our mailbox.
-      if (!disk().locks().CancelWait(*this)) return;
-      break;
-    case Phase::kPayload:
-    case Phase::kReady:
-    case Phase::kCipher:
-    case Phase::kReply:
-      break;
-  }
-  ReleaseLock();
-  session_.Free(*this);
-}
-
-void Request::DropForGood() {
-  if (pending()) return;  // leaked with its shard; its lock stays held
-  disk().locks().Drop(*this);
-  lock_held_ = false;
+  Finish(error);
 }
 
 void Request::SetParked(bool parked) {
@@ -363,9 +305,11 @@ void Request::ReleaseLock() {
 void Request::Finish(WireError error) {
   SetParked(false);
   ReleaseLock();
-  edge_.Reset();
-  const bool carries_data = error.code == wire::kOk && command_ == Command::kRead && buffer_;
-  if (!carries_data) buffer_.Reset();
+  const bool answers = error.code == wire::kOk;
+  if (!answers || command_ != Command::kRead) edge_.Reset();
+  if (!answers || (command_ != Command::kRead && command_ != Command::kBlockStatus)) {
+    buffer_.Reset();
+  }
   if (error.code == wire::kShutdown) session_.disk().CountRefused();
   done_ns_ = BootTimeNs();
   error_ = error.code;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/uio.h>
+
 #include <array>
 #include <cstdint>
 #include <span>
@@ -23,8 +25,16 @@ class Session;
 ///                                            contents)
 ///   READ          lock, fill, decrypt (kCipher), reply
 ///   WRITE         payload, lock, [fill edges], encrypt, store, [sync], reply
-///   WRITE_ZEROES  lock, then for head edge, middle, tail edge: [fill], [encrypt], store; [sync],
-///   reply TRIM          lock, store (punch), [sync], reply FLUSH         sync, reply
+///   WRITE_ZEROES  for each piece of the whole sectors, then head edge and tail edge:
+///                 lock, [fill], [encrypt], store; [sync], reply
+///   TRIM          for each piece: lock, store (punch); [sync], reply
+///   FLUSH         sync, reply
+///   CACHE         for each piece: store (read ahead); reply
+///   BLOCK_STATUS  [payload], fill (ask the store for extents), reply
+///
+/// A range of any length is worked on in pieces, and the lock on one piece is given up before the
+/// next: so a request for a whole disk holds up nobody for longer than a piece takes, and each
+/// piece asks anew whether the disk still serves.
 ///
 /// Without a key (the guard refuses, or the disk is not kServing) a request at kReady or kCipher
 /// parks where it is while the disk is suspended, and is answered ESHUTDOWN when it is locked. What
@@ -50,6 +60,22 @@ class Request final : public StoreOp, public LockWaiter {
   static constexpr size_t kCipherChunkBytes = 256 * 1024;
   /// Piece of zeros that is written where the store cannot punch or zero a range itself.
   static constexpr size_t kZeroPieceBytes = 1U << 20;
+  /// What one call punches or zeroes: milliseconds of a file system's time if all of it is data,
+  /// and few enough calls for the largest disks.
+  static constexpr uint64_t kRangePieceBytes = 1ULL << 30;
+  /// Of a longer CACHE only the beginning is read ahead: nobody may turn over the host's page cache
+  /// with one request.
+  static constexpr uint64_t kCacheBytesMax = 64ULL << 20;
+  /// Extents of one BLOCK_STATUS reply; fills the smallest buffer of the pool.
+  static constexpr size_t kStatusExtentsMax = 256;
+  /// A shorter run of zeros in a READ is sent as data: below, another pair of chunks (72 bytes or
+  /// less) and a client's work on it are not worth it.
+  static constexpr size_t kHoleChunkBytesMin = 4096;
+  /// Holes told apart in one READ reply; later ones are sent as zeros. What they need fits into the
+  /// smallest buffer of the pool.
+  static constexpr size_t kReplyHolesMax = 32;
+  /// Of each data chunk its head and its data, and the heads of a hole at the end.
+  static constexpr size_t kReplyVectorsMax = 2 * (kReplyHolesMax + 1) + 1;
 
   explicit Request(Session& session) : session_(session) {}
 
@@ -65,7 +91,7 @@ class Request final : public StoreOp, public LockWaiter {
   /// Memory that this request will hold, for the in-flight bounds.
   static uint64_t CostBytes(const wire::RequestHeader& header);
 
-  /// WRITE: gets the buffer for the payload. False when there is no memory.
+  /// Gets the buffer for the payload. False when there is no memory.
   bool TakePayloadBuffer();
   /// The part of the payload that has not arrived yet.
   std::span<uint8_t> payload_rest();
@@ -91,8 +117,9 @@ class Request final : public StoreOp, public LockWaiter {
   void DropForGood();
 
   // The reply, valid in kReply.
-  std::span<const uint8_t> reply_head() const { return {head_.data(), head_bytes_}; }
-  std::span<const uint8_t> reply_payload() const { return {reply_payload_, reply_payload_bytes_}; }
+  std::span<const iovec> reply() const { return reply_; }
+  size_t reply_bytes() const { return reply_bytes_; }
+  bool reply_holds_plaintext() const { return reply_holds_plaintext_; }
   /// A READ's reply that was not begun to be sent: the plaintext is wiped; parks or turns into
   /// ESHUTDOWN.
   void Unanswer(bool offline);
@@ -112,8 +139,11 @@ class Request final : public StoreOp, public LockWaiter {
   bool single_sector() const { return span_bytes_ == sector_bytes(); }
   uint64_t unit(uint64_t byte_in_span) const { return (span_offset_ + byte_in_span) / 512; }
 
+  void SetSpan();
+  void Lock(uint64_t begin, uint64_t end, LockKind lock_kind);
   void Begin();
   void BeginRead();
+  void FindHoles();
   void BeginWrite();
   void FillEdge();
   void DecryptRead();
@@ -121,10 +151,11 @@ class Request final : public StoreOp, public LockWaiter {
   void MergeEdges(const xts::Cipher& cipher, size_t begin, size_t end);
   void WriteSpan();
 
-  enum class ZeroStep : uint8_t { kHead, kMiddle, kTail, kDone };
-  void BeginTrim();
-  void BeginZeroes();
+  enum class ZeroStep : uint8_t { kMiddle, kHead, kTail, kDone };
+  uint64_t ZeroBegin() const;
+  uint64_t ZeroPieceBytes() const;
   void NextZeroStep();
+  void RunZeroStep();
   void FillZeroEdge();
   void EncryptZeroEdge();
   void ZeroMiddle();
@@ -132,6 +163,14 @@ class Request final : public StoreOp, public LockWaiter {
   void EncryptZeroPiece();
   void OnZeroStored(int32_t result);
   bool EnsureEdgeBuffer(size_t bytes);
+
+  void PreparePieces();
+  void CacheNext();
+  void OnCached(int32_t result);
+
+  void StartStatus();
+  void AskExtents();
+  void OnExtents(int32_t result);
 
   void Submit(Phase phase, StoreOp::Kind kind, uint64_t disk_offset, uint8_t* bytes,
               uint64_t length);
@@ -147,7 +186,12 @@ class Request final : public StoreOp, public LockWaiter {
   void SetParked(bool parked);
   void ReleaseLock();
   void Finish(WireError error);
-  void BuildReply(WireError error);
+  void BuildReply(const WireError& error);
+  void SetReply(const uint8_t* head_end, std::span<uint8_t> payload);
+  void BuildSparseReply();
+  void BuildStatusReply();
+  uint8_t* PutChunkHead(uint8_t* to, wire::ChunkType chunk, uint64_t length, bool done) const;
+  uint8_t* PutErrorChunk(uint8_t* to, const WireError& error) const;
 
   Session& session_;
   Phase phase_ = Phase::kIdle;
@@ -156,7 +200,7 @@ class Request final : public StoreOp, public LockWaiter {
   uint16_t flags_ = 0;
   uint64_t cookie_ = 0;
   uint64_t offset_bytes_ = 0;
-  uint32_t length_bytes_ = 0;
+  uint64_t length_bytes_ = 0;
   uint64_t cost_bytes_ = 0;
 
   // The whole sectors that the request touches.
@@ -164,16 +208,20 @@ class Request final : public StoreOp, public LockWaiter {
   uint64_t span_bytes_ = 0;
   uint32_t head_skip_ = 0;  // where the request begins in them
 
-  Buffer buffer_;  // READ, WRITE: the span; WRITE_ZEROES without holes: a piece
-  Buffer edge_;    // old contents of partial head and tail sector
+  Buffer buffer_;  // READ, WRITE: the span; WRITE_ZEROES without holes: a piece; or the extents
+  Buffer edge_;    // old contents of partial head and tail sector; of a READ with holes its chunks
   uint32_t payload_got_ = 0;
   uint64_t cipher_done_ = 0;
   bool filling_tail_ = false;
 
-  ZeroStep zero_step_ = ZeroStep::kHead;
-  uint64_t zero_next_ = 0;  // first byte of the middle that is not zeroed yet
-  uint64_t zero_end_ = 0;
+  ZeroStep zero_step_ = ZeroStep::kMiddle;
+  uint64_t piece_next_ = 0;  // where the next piece of whole sectors begins
+  uint64_t pieces_end_ = 0;
   bool zero_by_range_ = true;  // the store may still be asked to punch or zero a range
+
+  std::array<uint8_t, kStatusPayloadBytes> status_payload_{};
+  ExtentList extents_{};
+  size_t holes_ = 0;  // of a READ, in edge_
 
   bool lock_held_ = false;
   bool parked_ = false;
@@ -185,12 +233,14 @@ class Request final : public StoreOp, public LockWaiter {
   uint32_t error_ = 0;
   int64_t received_ns_ = 0;
   int64_t done_ns_ = 0;
+  // An error chunk: code, length of the text, text, offset.
   static constexpr size_t kReplyHeadBytesMax =
-      128;  // error chunk with the longest text of validate.cc
+      wire::kExtendedReplyBytes + 4 + 2 + kErrorTextBytesMax + 8;
   std::array<uint8_t, kReplyHeadBytesMax> head_{};
-  size_t head_bytes_ = 0;
-  const uint8_t* reply_payload_ = nullptr;
-  size_t reply_payload_bytes_ = 0;
+  std::array<iovec, 2> head_and_payload_{};
+  std::span<const iovec> reply_;
+  size_t reply_bytes_ = 0;
+  bool reply_holds_plaintext_ = false;
 };
 
 }  // namespace keyhold

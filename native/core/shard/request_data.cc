@@ -22,6 +22,7 @@ void Request::Decrypt(const xts::Cipher& cipher, uint8_t* bytes, size_t length,
 }
 
 void Request::BeginRead() {
+  holes_ = 0;
   buffer_ = session_.shard().pool().Take(span_bytes_, session_.disk().owner());
   if (!buffer_) {
     Finish(kNoMemoryError);
@@ -31,6 +32,7 @@ void Request::BeginRead() {
 }
 
 void Request::DecryptRead() {
+  FindHoles();
   for (uint64_t begin = 0; begin < span_bytes_; begin += kCipherChunkBytes) {
     const size_t length = std::min<uint64_t>(kCipherChunkBytes, span_bytes_ - begin);
     const DiskState state =
@@ -41,6 +43,7 @@ void Request::DecryptRead() {
     // What is decrypted already may not wait for the key to come back: read all of it again then.
     buffer_.Wipe();
     buffer_.Reset();
+    edge_.Reset();
     phase_ = Phase::kReady;
     LoseKey(state);
     return;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of a request: its reply and its place in the counters.
+#include <algorithm>
 #include <cstring>
 
 #include "core/shard/request.h"
@@ -12,66 +13,79 @@ namespace {
 /// Commands that have a row in the counters.
 bool Counted(uint16_t type) {
   return type == wire::kRead || type == wire::kWrite || type == wire::kFlush ||
-         type == wire::kTrim || type == wire::kWriteZeroes;
+         type == wire::kTrim || type == wire::kWriteZeroes || type == wire::kCache ||
+         type == wire::kBlockStatus;
 }
 
 }  // namespace
 
-void Request::BuildReply(WireError error) {
+uint8_t* Request::PutChunkHead(uint8_t* to, wire::ChunkType chunk, uint64_t length,
+                               bool done) const {
+  const bool extended = session_.extended_headers();
+  to = wire::Store32(to, extended ? wire::kExtendedReplyMagic : wire::kStructuredReplyMagic);
+  to = wire::Store16(to, done ? wire::kChunkDone : 0);
+  to = wire::Store16(to, chunk);
+  to = wire::Store64(to, cookie_);
+  if (!extended) return wire::Store32(to, static_cast<uint32_t>(length));
+  to = wire::Store64(to, offset_bytes_);
+  return wire::Store64(to, length);
+}
+
+uint8_t* Request::PutErrorChunk(uint8_t* to, const WireError& error) const {
+  const size_t text_bytes = std::min(std::strlen(error.text), kErrorTextBytesMax);
+  const bool located = error.offset_bytes.has_value();
+  to = PutChunkHead(to, located ? wire::kChunkErrorOffset : wire::kChunkError,
+                    6 + text_bytes + (located ? 8 : 0), true);
+  to = wire::Store32(to, error.code);
+  to = wire::Store16(to, static_cast<uint16_t>(text_bytes));
+  std::memcpy(to, error.text, text_bytes);
+  to += text_bytes;
+  return located ? wire::Store64(to, *error.offset_bytes) : to;
+}
+
+/// The reply is what lies in `head_` before `head_end`, then `payload`.
+void Request::SetReply(const uint8_t* head_end, std::span<uint8_t> payload) {
+  const auto head_bytes = static_cast<size_t>(head_end - head_.data());
+  head_and_payload_[0] = {head_.data(), head_bytes};
+  head_and_payload_[1] = {payload.data(), payload.size()};
+  reply_ = std::span(head_and_payload_).first(payload.empty() ? 1 : 2);
+  reply_bytes_ = head_bytes + payload.size();
+}
+
+void Request::BuildReply(const WireError& error) {
   uint8_t* to = head_.data();
-  reply_payload_ = nullptr;
-  reply_payload_bytes_ = 0;
-  if (error.code == wire::kOk && type_ == wire::kRead && length_bytes_ > 0) {
-    reply_payload_ = buffer_.data() + head_skip_;
-    reply_payload_bytes_ = length_bytes_;
+  const bool failed = error.code != wire::kOk;
+  const bool reads = !failed && type_ == wire::kRead && length_bytes_ > 0;
+  reply_holds_plaintext_ = reads;
+  if (!failed && type_ == wire::kBlockStatus) {
+    BuildStatusReply();
+    return;
   }
+  if (reads && holes_ > 0) {
+    BuildSparseReply();
+    return;
+  }
+  std::span<uint8_t> payload;
+  if (reads) payload = {buffer_.data() + head_skip_, length_bytes_};
   // After structured replies were negotiated a READ is never answered by a simple reply, not even
   // when it fails; other commands may be, and only gain from a chunk when there is a text to carry.
-  const bool structured =
-      session_.structured_replies() && (type_ == wire::kRead || error.code != wire::kOk);
-  if (!structured) {
+  // With extended headers there are no simple replies.
+  const bool chunk = session_.extended_headers() ||
+                     (session_.structured_replies() &&
+                      (type_ == wire::kRead || type_ == wire::kBlockStatus || failed));
+  if (!chunk) {
     to = wire::Store32(to, wire::kSimpleReplyMagic);
     to = wire::Store32(to, error.code);
     to = wire::Store64(to, cookie_);
+  } else if (failed) {
+    to = PutErrorChunk(to, error);
+  } else if (reads) {
+    to = PutChunkHead(to, wire::kChunkOffsetData, 8 + length_bytes_, true);
+    to = wire::Store64(to, offset_bytes_);
   } else {
-    const size_t text_bytes = std::strlen(error.text);
-    to = wire::Store32(to, wire::kStructuredReplyMagic);
-    to = wire::Store16(to, wire::kChunkDone);
-    if (error.code != wire::kOk) {
-      to = wire::Store16(to, wire::kChunkError);
-      to = wire::Store64(to, cookie_);
-      to = wire::Store32(to, static_cast<uint32_t>(6 + text_bytes));
-      to = wire::Store32(to, error.code);
-      to = wire::Store16(to, static_cast<uint16_t>(text_bytes));
-      std::memcpy(to, error.text, text_bytes);
-      to += text_bytes;
-    } else if (reply_payload_bytes_ == 0) {
-      to = wire::Store16(to, wire::kChunkNone);
-      to = wire::Store64(to, cookie_);
-      to = wire::Store32(to, 0);
-    } else {
-      to = wire::Store16(to, wire::kChunkOffsetData);
-      to = wire::Store64(to, cookie_);
-      to = wire::Store32(to, static_cast<uint32_t>(8 + reply_payload_bytes_));
-      to = wire::Store64(to, offset_bytes_);
-    }
+    to = PutChunkHead(to, wire::kChunkNone, 0, true);
   }
-  head_bytes_ = static_cast<size_t>(to - head_.data());
-}
-
-void Request::Unanswer(bool offline) {
-  buffer_.Wipe();
-  buffer_.Reset();
-  reply_payload_ = nullptr;
-  reply_payload_bytes_ = 0;
-  if (offline) {
-    session_.disk().CountRefused();
-    error_ = wire::kShutdown;
-    BuildReply(kShutdownError);
-    return;
-  }
-  phase_ = Phase::kReady;
-  SetParked(true);
+  SetReply(to, payload);
 }
 
 void Request::Record(bool undo) {

@@ -19,56 +19,56 @@ alignas(4096) std::array<uint8_t, Request::kZeroPieceBytes> zero_piece{};
 
 }  // namespace
 
-/// Rounds inwards to whole sectors. A disk without the hole rule keeps its data: punched sectors
-/// would decrypt to noise, and a client may rely on nothing after TRIM anyway.
-void Request::BeginTrim() {
+/// The first whole sector.
+uint64_t Request::ZeroBegin() const {
   const uint64_t sector = sector_bytes();
-  const uint64_t begin = (offset_bytes_ + sector - 1) / sector * sector;
-  const uint64_t end = (offset_bytes_ + length_bytes_) / sector * sector;
-  if (begin >= end || !disk().geometry().holes) {
-    Stored();
-    return;
-  }
-  span_offset_ = begin;
-  span_bytes_ = end - begin;
-  phase_ = Phase::kLock;
-  if (disk().locks().Acquire(*this, begin / sector, span_bytes_ / sector, LockKind::kExclusive)) {
-    lock_held_ = true;
-    Begin();
-  }
+  return (offset_bytes_ + sector - 1) / sector * sector;
 }
 
-/// Also the way back in after a park: goes on with the step at which it was.
-void Request::BeginZeroes() {
-  const uint64_t sector = sector_bytes();
-  if (zero_step_ == ZeroStep::kHead) {
-    zero_next_ = (offset_bytes_ + sector - 1) / sector * sector;
-    zero_end_ = (offset_bytes_ + length_bytes_) / sector * sector;
-  }
-  NextZeroStep();
+uint64_t Request::ZeroPieceBytes() const {
+  return std::min(zero_by_range_ ? kRangePieceBytes : kZeroPieceBytes, pieces_end_ - piece_next_);
 }
 
-/// Starts the current step if there is anything to do in it, else goes to the next.
+/// Locks what the next step needs, or is done. The whole sectors come first: only so can a fast
+/// zero that the store turns down leave all data untouched.
 void Request::NextZeroStep() {
-  if (zero_step_ == ZeroStep::kHead) {
-    if (head_partial() || (single_sector() && tail_partial())) {
-      FillZeroEdge();
+  const uint64_t sector = sector_bytes();
+  const uint64_t last = span_offset_ + span_bytes_ - sector;
+  if (zero_step_ == ZeroStep::kMiddle) {
+    if (piece_next_ < pieces_end_) {
+      Lock(piece_next_, piece_next_ + ZeroPieceBytes(), LockKind::kExclusive);
       return;
     }
-    zero_step_ = ZeroStep::kMiddle;
+    zero_step_ = command_ == Command::kTrim ? ZeroStep::kDone : ZeroStep::kHead;
   }
-  if (zero_step_ == ZeroStep::kMiddle) {
-    if (zero_next_ < zero_end_) {
-      ZeroMiddle();
+  if (zero_step_ == ZeroStep::kHead) {
+    if (head_partial() || (single_sector() && tail_partial())) {
+      Lock(span_offset_, span_offset_ + sector, LockKind::kExclusive);
       return;
     }
     zero_step_ = ZeroStep::kTail;
   }
   if (zero_step_ == ZeroStep::kTail && tail_partial() && !single_sector()) {
-    FillZeroEdge();
+    Lock(last, last + sector, LockKind::kExclusive);
     return;
   }
   Stored();
+}
+
+/// The lock is held. Also the way back in after a park: does the step at which it was.
+void Request::RunZeroStep() {
+  if (zero_step_ != ZeroStep::kMiddle) {
+    FillZeroEdge();
+  } else if (zero_by_range_) {
+    const bool keep_allocated = (flags_ & wire::kNoHole) != 0;
+    Submit(Phase::kStore, keep_allocated ? Kind::kZero : Kind::kPunch, piece_next_, nullptr,
+           ZeroPieceBytes());
+  } else if (disk().geometry().holes) {
+    // Zero ciphertext is a hole and reads as zeros.
+    Submit(Phase::kStore, Kind::kWrite, piece_next_, zero_piece.data(), ZeroPieceBytes());
+  } else {
+    EncryptZeroPiece();
+  }
 }
 
 void Request::FillZeroEdge() {
@@ -87,7 +87,7 @@ void Request::EncryptZeroEdge() {
   const uint32_t sector = sector_bytes();
   const uint64_t at = zero_step_ == ZeroStep::kHead ? 0 : span_bytes_ - sector;
   const uint64_t begin = std::max<uint64_t>(at, head_skip_) - at;
-  const uint64_t end = std::min<uint64_t>(at + sector, head_skip_ + uint64_t{length_bytes_}) - at;
+  const uint64_t end = std::min<uint64_t>(at + sector, head_skip_ + length_bytes_) - at;
   uint8_t* bytes = edge_.data();
   const DiskState state = WithKey(disk(), session_.shard().index(), [&](const xts::Cipher& cipher) {
     Decrypt(cipher, bytes, sector, unit(at));
@@ -106,32 +106,9 @@ void Request::EncryptZeroEdge() {
   Submit(Phase::kStore, Kind::kWrite, span_offset_ + at, bytes, sector);
 }
 
-void Request::ZeroMiddle() {
-  if (!disk().geometry().holes) {
-    EncryptZeroPiece();
-  } else if (zero_by_range_) {
-    const bool keep_allocated = (flags_ & wire::kNoHole) != 0;
-    Submit(Phase::kStore, keep_allocated ? Kind::kZero : Kind::kPunch, zero_next_, nullptr,
-           zero_end_ - zero_next_);
-  } else {
-    WriteZeroPiece();
-  }
-}
-
-/// Zero ciphertext is a hole and reads as zeros: no key is needed, but a disk that went offline
-/// stops.
-void Request::WriteZeroPiece() {
-  if (disk().state() == DiskState::kLocked) {
-    Finish(kShutdownError);
-    return;
-  }
-  const uint64_t length = std::min<uint64_t>(kZeroPieceBytes, zero_end_ - zero_next_);
-  Submit(Phase::kStore, Kind::kWrite, zero_next_, zero_piece.data(), length);
-}
-
 /// Without the hole rule zeros are data like any other.
 void Request::EncryptZeroPiece() {
-  const uint64_t length = std::min<uint64_t>(kZeroPieceBytes, zero_end_ - zero_next_);
+  const uint64_t length = ZeroPieceBytes();
   if (!buffer_) buffer_ = session_.shard().pool().Take(kZeroPieceBytes, session_.disk().owner());
   if (!buffer_) {
     Finish(kNoMemoryError);
@@ -143,7 +120,7 @@ void Request::EncryptZeroPiece() {
     const DiskState state =
         WithKey(disk(), session_.shard().index(), [&](const xts::Cipher& cipher) {
           uint8_t* bytes = buffer_.data() + cipher_done_;
-          cipher.EncryptRun(bytes, bytes, chunk, (zero_next_ + cipher_done_) / 512);
+          cipher.EncryptRun(bytes, bytes, chunk, (piece_next_ + cipher_done_) / 512);
         });
     if (state != DiskState::kServing) {
       phase_ = Phase::kCipher;
@@ -153,32 +130,35 @@ void Request::EncryptZeroPiece() {
     cipher_done_ += chunk;
     session_.disk().counters().encrypted_bytes.Add(chunk);
   }
-  Submit(Phase::kStore, Kind::kWrite, zero_next_, buffer_.data(), length);
+  Submit(Phase::kStore, Kind::kWrite, piece_next_, buffer_.data(), length);
 }
 
 void Request::OnZeroStored(int32_t result) {
   const bool by_range = kind == Kind::kPunch || kind == Kind::kZero;
   if (by_range && result == -EOPNOTSUPP) {
-    zero_by_range_ = false;
-    WriteZeroPiece();
+    if (command_ == Command::kTrim) {
+      Stored();  // a hint that the store cannot take
+    } else if ((flags_ & wire::kFastZero) != 0 && piece_next_ == ZeroBegin()) {
+      Finish(kNotFastError);
+    } else {
+      ReleaseLock();
+      zero_by_range_ = false;
+      NextZeroStep();
+    }
     return;
   }
   if (result < 0) {
     StoreFailed(result);
     return;
   }
+  ReleaseLock();
   if (zero_step_ == ZeroStep::kMiddle) {
-    zero_next_ += StoreOp::length_bytes;
+    piece_next_ += StoreOp::length_bytes;
     cipher_done_ = 0;
   } else {
-    zero_step_ = zero_step_ == ZeroStep::kHead ? ZeroStep::kMiddle : ZeroStep::kDone;
+    zero_step_ = zero_step_ == ZeroStep::kHead ? ZeroStep::kTail : ZeroStep::kDone;
   }
-  const bool tail_left = tail_partial() && !single_sector();
-  if (zero_step_ == ZeroStep::kDone || (zero_next_ >= zero_end_ && !tail_left)) {
-    Stored();  // needs no key any more
-  } else {
-    Begin();  // a long request asks at each piece whether it may go on
-  }
+  NextZeroStep();
 }
 
 }  // namespace keyhold

@@ -46,8 +46,7 @@ void Session::Pump() {
     if (quiescing_ || disk_.disk().state() == DiskState::kSuspended) return;
     if (payload_ != nullptr) TakePayload();
     if (discard_ != nullptr) DiscardPayload();
-    if (payload_ != nullptr || discard_ != nullptr ||
-        parse_end_ - parse_begin_ < wire::kRequestBytes) {
+    if (payload_ != nullptr || discard_ != nullptr || parse_end_ - parse_begin_ < request_bytes()) {
       ArmReceive();
       return;
     }
@@ -79,8 +78,10 @@ void Session::DiscardPayload() {
 
 /// Takes one request out of the receive buffer. False when that has to wait, or nothing may follow.
 bool Session::ParseOne() {
-  const wire::RequestHeader header = wire::ParseRequest(receive_buffer_.data() + parse_begin_);
-  if (header.magic != wire::kRequestMagic) {
+  const uint8_t* const at = receive_buffer_.data() + parse_begin_;
+  const wire::RequestHeader header =
+      extended_headers() ? wire::ParseExtendedRequest(at) : wire::ParseRequest(at);
+  if (header.magic != (extended_headers() ? wire::kExtendedRequestMagic : wire::kRequestMagic)) {
     Close("the client sent a request with a bad magic number");
     return false;
   }
@@ -91,13 +92,13 @@ bool Session::ParseOne() {
     shard_.MarkWork(*this);
     return false;
   }
-  if (header.type == wire::kWrite && header.length_bytes > wire::kPayloadBytesMax) {
-    Close("the client sent a write of " + std::to_string(header.length_bytes) + " bytes, at most " +
-          std::to_string(wire::kPayloadBytesMax) + " are taken");
+  if (header.payload_bytes > wire::kPayloadBytesMax) {
+    Close("the client sent a payload of " + std::to_string(header.payload_bytes) +
+          " bytes, at most " + std::to_string(wire::kPayloadBytesMax) + " are taken");
     return false;
   }
   if (!HasRoom(header)) return false;
-  parse_begin_ += wire::kRequestBytes;
+  parse_begin_ += request_bytes();
   Admit(header);
   return true;
 }
@@ -120,12 +121,12 @@ void Session::Admit(const wire::RequestHeader& header) {
   record_->requests.Add(1);
   disk_.counters().in_flight.Add(1);
 
-  WireError error = ValidateRequest(header, disk_.disk().geometry(), structured_replies());
+  WireError error = ValidateRequest(header, disk_.disk().geometry(), agreed_);
   // An offline disk has one answer to every command that exists; EINVAL would read like a bug.
   if (header.type <= wire::kBlockStatus && disk_.disk().state() == DiskState::kLocked) {
     error = kShutdownError;
   }
-  const bool has_payload = header.type == wire::kWrite && header.length_bytes > 0;
+  const bool has_payload = header.payload_bytes > 0;
   if (error.code == wire::kOk && has_payload && !request.TakePayloadBuffer()) {
     error = kNoMemoryError;
   }
@@ -133,7 +134,7 @@ void Session::Admit(const wire::RequestHeader& header) {
     payload_ = &request;
   } else if (has_payload) {
     discard_ = &request;
-    discard_left_ = header.length_bytes;
+    discard_left_ = static_cast<uint32_t>(header.payload_bytes);
     discard_error_ = error;
   } else if (error.code != wire::kOk || (header.length_bytes == 0 && header.type != wire::kFlush)) {
     request.Fail(error);  // of length 0: nothing to do, and so a success

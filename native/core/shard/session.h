@@ -46,6 +46,7 @@ class Session final : public Connection {
   static constexpr uint32_t kInFlightRequestsMax = 128;       // a Linux client has 128 tags
   static constexpr uint64_t kInFlightBytesMax = 64ULL << 20;  // two of the longest payloads
   static constexpr size_t kReplyVectorsMax = 256;             // of one sendmsg; below IOV_MAX
+  static_assert(kReplyVectorsMax >= Request::kReplyVectorsMax);
   /// A client that said DISC but does not read its replies is closed after this.
   static constexpr int64_t kDrainStallNs = 10'000'000'000;
 
@@ -77,6 +78,7 @@ class Session final : public Connection {
   ShardDisk& disk() { return disk_; }
   const wire::Agreed& agreed() const { return agreed_; }
   bool structured_replies() const { return agreed_.replies != wire::Replies::kSimple; }
+  bool extended_headers() const { return agreed_.replies == wire::Replies::kExtended; }
   void QueueReply(Request& request);
   void Free(Request& request);
 
@@ -84,6 +86,9 @@ class Session final : public Connection {
   void Pump();
   void TakePayload();
   void DiscardPayload();
+  size_t request_bytes() const {
+    return extended_headers() ? wire::kExtendedRequestBytes : wire::kRequestBytes;
+  }
   bool ParseOne();
   void Admit(const wire::RequestHeader& header);
   bool HasRoom(const wire::RequestHeader& header);
@@ -111,8 +116,8 @@ class Session final : public Connection {
   Buffer receive_buffer_;
   size_t parse_begin_ = 0;
   size_t parse_end_ = 0;
-  Request* payload_ = nullptr;  // the WRITE whose payload is arriving
-  Request* discard_ = nullptr;  // the WRITE whose payload is dropped before it is answered
+  Request* payload_ = nullptr;  // the request whose payload is arriving
+  Request* discard_ = nullptr;  // a request whose payload is dropped before it is answered
   uint32_t discard_left_ = 0;
   WireError discard_error_;
   std::array<iovec, 2> receive_vectors_{};

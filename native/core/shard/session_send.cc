@@ -34,9 +34,10 @@ void Session::StartSend() {
     send_vectors_[vectors++] = {const_cast<uint8_t*>(bytes.data()), bytes.size()};
   };
   for (Request* request : replies_) {
-    if (vectors + 2 > kReplyVectorsMax) break;
-    add(request->reply_head());
-    add(request->reply_payload());
+    if (vectors + request->reply().size() > kReplyVectorsMax) break;
+    for (const iovec& piece : request->reply()) {
+      add({static_cast<const uint8_t*>(piece.iov_base), piece.iov_len});
+    }
     request->Record(false);
     ++sending_;
   }
@@ -72,7 +73,7 @@ void Session::SettleSent(size_t bytes) {
   front_sent_bytes_ = 0;
   while (!replies_.empty()) {
     Request* request = replies_.front();
-    const size_t reply_bytes = request->reply_head().size() + request->reply_payload().size();
+    const size_t reply_bytes = request->reply_bytes();
     if (bytes < reply_bytes) {
       front_sent_bytes_ = bytes;
       return;
@@ -90,7 +91,7 @@ void Session::UnanswerUnsent() {
   std::deque<Request*> kept;
   for (Request* request : replies_) {
     const bool begun = request == replies_.front() && front_sent_bytes_ > 0;
-    if (!begun && !request->reply_payload().empty()) {
+    if (!begun && request->reply_holds_plaintext()) {
       request->Record(true);
       request->Unanswer(offline);
       if (!offline) continue;
@@ -102,7 +103,7 @@ void Session::UnanswerUnsent() {
 
 bool Session::SendsPlaintext() const {
   return std::any_of(replies_.begin(), replies_.end(), [](const Request* request) {
-    return request->phase() == Request::Phase::kReply && !request->reply_payload().empty();
+    return request->phase() == Request::Phase::kReply && request->reply_holds_plaintext();
   });
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "core/disk/disk.h"
 #include "core/shard/wire.h"
@@ -11,15 +13,28 @@ namespace keyhold {
 /// An error for the wire, with a text for the person behind the client. `code` 0 is success.
 struct WireError {
   uint32_t code = wire::kOk;
-  const char* text = "";
+  const char* text = "";  // at most kErrorTextBytesMax
+  /// Where in the disk it happened, if that is known.
+  std::optional<uint64_t> offset_bytes = {};
 };
+inline constexpr size_t kErrorTextBytesMax = 80;
 
-/// Checks a request against the protocol and the disk (reference/nbd.md 1.5). Everything after
-/// relies on it: a request that passes is READ, WRITE, FLUSH, TRIM or WRITE_ZEROES inside the disk,
-/// with flags that fit. A WRITE longer than kPayloadBytesMax is not for this function: it ends the
-/// connection.
+/// A BLOCK_STATUS that names contexts: a 64-bit effect length and one id, since there is but one
+/// context. Two ids are a duplicate or unknown, whatever they are.
+inline constexpr size_t kStatusPayloadBytes = 12;
+
+/// Checks a request against the protocol, the disk, and what was negotiated (reference/nbd.md 1.5,
+/// 1.9). Everything after relies on it: a request that passes lies inside the disk and has flags
+/// that fit; one with a payload is a WRITE, or a BLOCK_STATUS with kStatusPayloadBytes, whose range
+/// is left to ValidateStatus. A payload longer than kPayloadBytesMax is not for this function: it
+/// ends the connection.
 WireError ValidateRequest(const wire::RequestHeader& header, const DiskGeometry& geometry,
-                          bool structured_replies);
+                          const wire::Agreed& agreed);
+
+/// The range of a BLOCK_STATUS, and the context that its payload names.
+WireError ValidateStatus(uint64_t offset_bytes, uint64_t length_bytes,
+                         const DiskGeometry& geometry);
+WireError ValidateStatusContext(uint32_t context_id, const wire::Agreed& agreed);
 
 /// The one map from a store's errno to the protocol.
 WireError WireErrorFromErrno(int errno_value);
@@ -28,5 +43,8 @@ WireError WireErrorFromErrno(int errno_value);
 inline constexpr WireError kShutdownError{wire::kShutdown, "the disk is offline"};
 inline constexpr WireError kNoMemoryError{wire::kNoMem,
                                           "the server has no memory for this request"};
+/// FAST_ZERO where zeroing would be no faster than writing.
+inline constexpr WireError kNotFastError{wire::kNotSup,
+                                         "zeroing this range is not faster than writing it"};
 
 }  // namespace keyhold

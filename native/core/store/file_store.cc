@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/store/file_extents.h"
+
 namespace keyhold {
 namespace {
 
@@ -82,6 +84,13 @@ void FileStore::Start(Ring& ring, StoreOp& op) {
       ring.Allocate(op, fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op.offset_bytes,
                     op.length_bytes);
       return;
+    case StoreOp::Kind::kCache:
+      ring.Advise(op, fd_.get(), op.offset_bytes, static_cast<uint32_t>(op.length_bytes),
+                  POSIX_FADV_WILLNEED);
+      return;
+    case StoreOp::Kind::kExtents:
+      ring.Nop(op);  // the ring cannot seek: Continue does
+      return;
     case StoreOp::Kind::kZero:
       ring.Allocate(op, fd_.get(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, op.offset_bytes,
                     op.length_bytes);
@@ -92,6 +101,10 @@ void FileStore::Start(Ring& ring, StoreOp& op) {
 void FileStore::Continue(Ring& ring, StoreOp& op, int32_t result) {
   if (result == -EINTR || result == -EAGAIN) {
     Start(ring, op);
+    return;
+  }
+  if (op.kind == StoreOp::Kind::kExtents && result >= 0) {
+    Complete(op, ScanExtents(fd_.get(), op.offset_bytes, op.length_bytes, *op.extents));
     return;
   }
   const bool transfers = op.kind == StoreOp::Kind::kRead || op.kind == StoreOp::Kind::kWrite;

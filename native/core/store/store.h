@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "core/base/result.h"
@@ -11,25 +12,47 @@ namespace keyhold {
 
 class Store;
 
+/// What a store says of one range after another, in whole units of `granularity_bytes` counted from
+/// the start of the range that was asked for: a hole that covers part of a unit does not count.
+struct Extent {
+  uint64_t length_bytes;
+  uint64_t hole;  // 0 or 1
+};
+struct ExtentList {
+  std::span<Extent> room;  // at least one; the scan ends when it is full
+  uint64_t granularity_bytes;
+  size_t count;  // the answer: never 0, never two alike in a row, in all not past the range
+};
+
 /// One operation on a store, embedded in the object that owns `data`. Offsets count from the start
 /// of the store (a disk adds its data offset). Set the public fields, then hand it to
 /// Store::Submit.
 class StoreOp : public RingOp {
  public:
   enum class Kind : uint8_t {
-    kRead,   // fills all of `data` or fails: a short store is -EIO, never zeros
-    kWrite,  // writes all of `data` or fails
-    kFlush,  // everything that was written before is stable
-    kPunch,  // the range reads as zeros and its space is given back
-    kZero,   // the range reads as zeros and its space stays allocated
+    kRead,     // fills all of `data` or fails: a short store is -EIO, never zeros
+    kWrite,    // writes all of `data` or fails
+    kFlush,    // everything that was written before is stable
+    kPunch,    // the range reads as zeros and its space is given back
+    kZero,     // the range reads as zeros and its space stays allocated
+    kCache,    // begins to read a range ahead; a hint
+    kExtents,  // fills `extents` with what is known of the range, at least of its beginning
   };
 
   Kind kind = Kind::kRead;
   uint64_t offset_bytes = 0;
   uint8_t* data = nullptr;
-  uint64_t length_bytes = 0;  // <= kTransferBytesMax for kRead and kWrite
+  uint64_t length_bytes =
+      0;  // <= kTransferBytesMax for kRead and kWrite, kCacheBytesMax for kCache
+  ExtentList* extents = nullptr;
 
   static constexpr uint64_t kTransferBytesMax = 1U << 30;  // what one read or write call may carry
+  /// What Linux reads ahead for one call: it cuts longer ones to a device's read_ahead_kb, by
+  /// default 128 KiB.
+  static constexpr uint64_t kCacheBytesMax = 128 * 1024;
+
+  /// How much of a kRead or kWrite was transferred; after a failure, where it happened.
+  uint64_t done_bytes() const { return done_bytes_; }
 
  protected:
   ~StoreOp() = default;
@@ -46,7 +69,8 @@ class StoreOp : public RingOp {
 };
 
 /// Where the ciphertext lies. Shared by all shards; every call names the ring of the calling shard.
-/// kPunch and kZero may fail with -EOPNOTSUPP: the caller then writes zeros itself.
+/// kPunch and kZero may fail with -EOPNOTSUPP: the caller then writes zeros itself. kCache and
+/// kExtents may, too: nothing is read ahead, nothing is known.
 ///
 /// Faults and delays are injected by a Store that wraps another one and overrides Start and
 /// Continue.
