@@ -244,6 +244,7 @@ export class DataPlane implements DiskPlane {
         id: connection.id,
         peer: peerOf(connection),
         connectedAtBootMs: connection.connectedAtBootMs,
+        requests: connection.requests,
       }));
   }
 

@@ -18,6 +18,7 @@ import type {
   TimerName,
 } from './control.js';
 import { transition } from './lifecycle.js';
+import { Linger } from './linger.js';
 import type { DiskClient, PlaneDiskEvent } from './ports.js';
 import type { DiskRecord } from './record.js';
 import { SerialQueue } from './serial-queue.js';
@@ -44,6 +45,7 @@ export class DiskRunner {
   #control: DiskControl;
   #onlineRequestId: string | null = null;
   readonly #timers: DiskTimers;
+  readonly #linger: Linger;
   readonly #access: DiskAccess;
   readonly #queue = new SerialQueue();
   #closed = false;
@@ -60,7 +62,8 @@ export class DiskRunner {
     this.#options = options;
     this.#record = options.record;
     this.#access = new DiskAccess(options.record.allow);
-    this.#timers = new DiskTimers(options.clock, (timer) => this.#notify({ kind: 'timer', timer }));
+    this.#timers = new DiskTimers(options.clock, (timer) => this.#timerFired(timer));
+    this.#linger = new Linger(options.lingerMs);
     this.#control = initialControl(options.record, options.clock.nowMs());
     this.#hands = new DiskHands({ ...options, onPlaneEvent: (event) => this.#onPlaneEvent(event) });
   }
@@ -371,9 +374,16 @@ export class DiskRunner {
   }
 
   #delayMsOf(timer: TimerName): number {
-    const { graceMs, lingerMs, set } = this.#options;
-    const suspend = set?.record.suspendTimeoutMs ?? 0;
-    return { suspend, grace: graceMs, linger: lingerMs }[timer];
+    const { clock, graceMs, set } = this.#options;
+    if (timer === 'linger') return this.#linger.begin(this.clients, clock.bootMs());
+    return timer === 'grace' ? graceMs : (set?.record.suspendTimeoutMs ?? 0);
+  }
+
+  #timerFired(timer: TimerName): void {
+    const { clock } = this.#options;
+    const againMs = timer === 'linger' ? this.#linger.look(this.clients, clock.bootMs()) : null;
+    if (againMs === null) this.#notify({ kind: 'timer', timer });
+    else this.#timers.start(timer, againMs);
   }
 
   #close(): void {

@@ -44,6 +44,8 @@ export interface DiskClient {
   readonly id: number;
   readonly peer: Peer;
   readonly connectedAtBootMs: number;
+  /** Requests that were taken so far, whatever their answer. */
+  readonly requests: number;
 }
 
 /**

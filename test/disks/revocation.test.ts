@@ -76,6 +76,33 @@ void test('immediate: a proof heals, with the connections that lived on', async 
   t.equal(world.plane.opened, 1, 'the store stayed open');
 });
 
+void test('immediate: a client that goes on asking is cut off when it rests', async (t) => {
+  const world = await withDisk(t);
+  const disk = world.planeDisk();
+  disk.connect();
+  await revoke(world);
+  for (let second = 0; second < 60; second += 1) {
+    disk.requests += 1;
+    await world.pass(1000);
+  }
+  t.equal(disk.clients().length, 1, 'not within a request');
+  await world.pass(2000);
+  t.equal(disk.clients().length, 0);
+  t.equal(world.plane.open.size, 0);
+});
+
+void test('immediate: a client that never rests is cut off all the same', async (t) => {
+  const world = await withDisk(t);
+  const disk = world.planeDisk();
+  disk.connect();
+  await revoke(world);
+  for (let second = 0; second < 631; second += 1) {
+    disk.requests += 1;
+    await world.pass(1000);
+  }
+  t.equal(disk.clients().length, 0);
+});
+
 void test('immediate: a proof after the linger opens the store again', async (t) => {
   const world = await withDisk(t);
   await revoke(world);

@@ -33,6 +33,8 @@ export class FakePlaneDisk implements PlaneDisk {
   /** Requests that are parked while the disk is suspended; resumed or refused later. */
   parked = 0;
   refused = 0;
+  /** What each client has asked so far. */
+  requests = 0;
   /** How long draining takes. */
   drainMs = 0;
   #nextClient = 1;
@@ -132,7 +134,8 @@ export class FakePlaneDisk implements PlaneDisk {
   }
 
   clients(): DiskClient[] {
-    return [...this.connected].map(([id, peer]) => ({ id, peer, connectedAtBootMs: 0 }));
+    const { requests } = this;
+    return [...this.connected].map(([id, peer]) => ({ id, peer, connectedAtBootMs: 0, requests }));
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous

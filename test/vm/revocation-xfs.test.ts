@@ -4,14 +4,31 @@ import { eventually } from '../support/process.js';
 import { VmRig } from '../support/vm/rig.js';
 import { Writer } from '../support/vm/writer.js';
 
+/**
+ * Several readers that go on past the end of the linger time, whatever the answer: nearly always, a
+ * request is on its way.
+ */
+const ASK_ON = `
+end=$(($(date +%s) + 12))
+ask() {
+  while [ $(date +%s) -lt $end ]; do
+    dd if=/dev/nbd0 of=/dev/null bs=4k count=200 iflag=direct conv=noerror 2> /tmp/asked$1
+  done
+}
+for reader in 1 2 3 4 5 6; do ask $reader & done
+wait
+grep -m 1 error /tmp/asked1
+`;
+
 void test('xfs on a disk whose key is disabled while it is mounted', async (t) => {
   // The connection is cut some time after the revocation, so that the client has to connect anew.
-  const rig = await VmRig.start(t, { config: { disks: 'linger = "5s"' } });
+  const rig = await VmRig.start(t, { config: { disks: 'linger = "4s"' } });
   const { stack, guest } = rig;
   await stack.createDisk({ name: 'db', size: '512M', setArgs: ['--probe-interval', '1s'] });
   await guest.ok(await rig.attach('db', '/dev/nbd0'));
   await guest.ok('mkfs.xfs -q /dev/nbd0 && mount /dev/nbd0 /mnt');
   const writer = await Writer.start(guest);
+  const busy = guest.run(ASK_ON);
   await stack.ok('vault', 'disable', 'db-key');
   await rig.untilState('db', 'offline');
 
@@ -28,7 +45,13 @@ void test('xfs on a disk whose key is disabled while it is mounted', async (t) =
     t.match(await guest.kernelLog(), /XFS \(nbd0\): log I\/O error/);
   });
 
-  await t.test('the connection is cut when the linger time is over', async () => {
+  await t.test('who asks on is not left waiting when the linger time is over', async (t) => {
+    const { status, output } = await busy;
+    t.equal(status, 0, output);
+    t.match(output, /Input\/output error/);
+  });
+
+  await t.test('the connection is cut when nobody asks any more', async () => {
     const cut = async (): Promise<boolean> => (await stack.disk('db')).clients === 0;
     await eventually('no client is left', cut, 60_000);
   });
