@@ -164,6 +164,26 @@ Napi::Object ToObject(Napi::Env env, const PeerAddress& peer) {
   return object;
 }
 
+Napi::Object ToObject(Napi::Env env, const TlsFacts& facts) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("version", facts.version);
+  object.Set("cipher", facts.cipher);
+  object.Set("certificate", env.Null());
+  if (facts.certificate) {
+    const std::vector<std::string>& names = facts.certificate->subject_alt_names;
+    Napi::Array alt_names = Napi::Array::New(env, names.size());
+    for (uint32_t i = 0; i < names.size(); ++i) alt_names.Set(i, names[i]);
+    Napi::Object certificate = Napi::Object::New(env);
+    certificate.Set("subject", facts.certificate->subject);
+    certificate.Set("subjectAltNames", alt_names);
+    certificate.Set("fingerprintSha256", facts.certificate->fingerprint_sha256);
+    object.Set("certificate", certificate);
+  }
+  object.Set("pskIdentity", env.Null());
+  if (facts.psk_identity) object.Set("pskIdentity", *facts.psk_identity);
+  return object;
+}
+
 Napi::Uint8Array CopyBytes(Napi::Env env, std::span<const uint8_t> bytes) {
   Napi::Uint8Array array = Napi::Uint8Array::New(env, bytes.size());
   if (!bytes.empty() && !env.IsExceptionPending()) {

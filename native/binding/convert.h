@@ -11,6 +11,7 @@
 
 #include "core/base/peer_address.h"
 #include "core/base/result.h"
+#include "core/tls/facts.h"
 
 namespace keyhold::binding {
 
@@ -66,6 +67,8 @@ bool ReadField(Napi::Object object, const char* name, T* out) {
 
 /// A PeerAddress of src/nbd/peer.ts.
 Napi::Object ToObject(Napi::Env env, const PeerAddress& peer);
+/// TlsFacts of the same file.
+Napi::Object ToObject(Napi::Env env, const TlsFacts& facts);
 
 /// A fresh Uint8Array that holds a copy.
 Napi::Uint8Array CopyBytes(Napi::Env env, std::span<const uint8_t> bytes);

@@ -40,6 +40,12 @@ struct EventToObject {
     object.Set("data", CopyBytes(env, event.data));
     return object;
   }
+  Napi::Object operator()(const NegotiationTls& event) const {
+    Napi::Object object = Start("negotiation-tls");
+    object.Set("connectionId", event.connection_id);
+    object.Set("tls", ToObject(env, event.tls));
+    return object;
+  }
   Napi::Object operator()(const ConnectionClosed& event) const {
     Napi::Object object = Start("connection-closed");
     object.Set("connectionId", event.connection_id);

@@ -14,6 +14,7 @@
 #include "binding/disk_binding.h"
 #include "binding/event_bridge.h"
 #include "binding/keys_binding.h"
+#include "binding/tls_options.h"
 #include "binding/wrapped.h"
 
 namespace keyhold::binding {
@@ -52,9 +53,13 @@ bool ReadNextStep(Napi::Object object, NextStep* out) {
     out->kind = NextStep::Kind::kClose;
     return true;
   }
+  if (kind == "start-tls") {
+    out->kind = NextStep::Kind::kStartTls;
+    return ReadField(object, "contextId", &out->tls_context_id);
+  }
   if (kind != "transmission") {
     Napi::TypeError::New(object.Env(),
-                         "next.kind: expected read, close or transmission, got " + kind)
+                         "next.kind: expected read, close, start-tls or transmission, got " + kind)
         .ThrowAsJavaScriptException();
     return false;
   }
@@ -101,6 +106,8 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
          InstanceMethod<&PlaneObject::CloseListener>("closeListener"),
          InstanceMethod<&PlaneObject::Respond>("respond"),
          InstanceMethod<&PlaneObject::CloseConnection>("closeConnection"),
+         InstanceMethod<&PlaneObject::CreateTlsContext>("createTlsContext"),
+         InstanceMethod<&PlaneObject::ReplaceTlsContext>("replaceTlsContext"),
          InstanceMethod<&PlaneObject::OpenDisk>("openDisk"),
          InstanceMethod<&PlaneObject::Connections>("connections"),
          InstanceMethod<&PlaneObject::Stop>("stop"),
@@ -196,6 +203,33 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
     return info.Env().Undefined();
   }
 
+  Napi::Value CreateTlsContext(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Napi::Object object;
+    TlsContextOptions options;
+    if (!ReadArgument(info, 0, "options", &object) || !ReadTlsOptions(object, &options)) {
+      return env.Undefined();
+    }
+    const Result<uint32_t> context = plane().CreateTlsContext(options);
+    if (context) return Napi::Number::New(env, context.value());
+    Throw(env, context.error());
+    return env.Undefined();
+  }
+
+  Napi::Value ReplaceTlsContext(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    uint32_t id = 0;
+    Napi::Object object;
+    TlsContextOptions options;
+    if (!ReadArgument(info, 0, "contextId", &id) || !ReadArgument(info, 1, "options", &object) ||
+        !ReadTlsOptions(object, &options)) {
+      return env.Undefined();
+    }
+    const Status replaced = plane().ReplaceTlsContext(id, options);
+    if (!replaced) Throw(env, replaced.error());
+    return env.Undefined();
+  }
+
   Napi::Value OpenDisk(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     Napi::Object object;
@@ -230,6 +264,7 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
       object.Set("bytesIn", static_cast<double>(all[i].bytes_in));
       object.Set("bytesOut", static_cast<double>(all[i].bytes_out));
       object.Set("requests", static_cast<double>(all[i].requests));
+      object.Set("tls", all[i].tls == nullptr ? env.Null() : ToObject(env, *all[i].tls));
       array.Set(i, object);
     }
     return array;

@@ -96,23 +96,42 @@ void TestPlane::RunShardAgain(uint32_t index) {
 
 void TestPlane::OnEvent(Event event) {
   if (const auto* open = std::get_if<NegotiationOpen>(&event)) {
-    NextStep next;
-    {
+    NextStep next = StepFor(open->listener_id, false);
+    Bytes answer;
+    if (next.kind == NextStep::Kind::kStartTls) {
+      answer = {kStartTlsAnswer};
       std::lock_guard lock(mutex_);
-      for (const auto& [listener, target] : targets_) {
-        if (listener != open->listener_id) continue;
-        next.kind = NextStep::Kind::kTransmission;
-        next.disk_id = target.disk_id;
-        next.agreed = target.agreed;
-        next.leftover = target.leftover;
-      }
+      listener_of_[open->connection_id] = open->listener_id;
     }
-    const bool answer = next.kind != NextStep::Kind::kClose || !answer_nothing_;
-    if (answer) plane_->Respond(open->connection_id, {}, std::move(next));
+    const bool silent = next.kind == NextStep::Kind::kClose && answer_nothing_;
+    if (!silent) plane_->Respond(open->connection_id, answer, std::move(next));
+  } else if (const auto* tls = std::get_if<NegotiationTls>(&event)) {
+    std::unique_lock lock(mutex_);
+    const uint32_t listener_id = listener_of_[tls->connection_id];
+    lock.unlock();
+    plane_->Respond(tls->connection_id, {}, StepFor(listener_id, true));
   }
   std::lock_guard lock(mutex_);
   events_.push_back(std::move(event));
   arrived_.notify_all();
+}
+
+NextStep TestPlane::StepFor(uint32_t listener_id, bool in_tls) {
+  NextStep next;
+  std::lock_guard lock(mutex_);
+  for (const auto& [listener, target] : targets_) {
+    if (listener != listener_id) continue;
+    if (target.tls_context_id != 0 && !in_tls) {
+      next.kind = NextStep::Kind::kStartTls;
+      next.tls_context_id = target.tls_context_id;
+      break;
+    }
+    next.kind = NextStep::Kind::kTransmission;
+    next.disk_id = target.disk_id;
+    next.agreed = target.agreed;
+    next.leftover = target.leftover;
+  }
+  return next;
 }
 
 size_t TestPlane::CountEvents(std::function<bool(const Event&)> wanted) {
@@ -150,12 +169,13 @@ std::shared_ptr<Disk> TestPlane::AddDisk(DiskSetup setup, std::shared_ptr<Lease>
 std::string TestPlane::StorePath(const Disk& disk) const { return disk.name(); }
 
 std::string TestPlane::Listen(const std::shared_ptr<Disk>& disk, wire::Agreed agreed,
-                              Bytes leftover) {
+                              Bytes leftover, uint32_t tls_context_id) {
   std::lock_guard lock(mutex_);
   const std::string path = directory_.File("nbd" + std::to_string(targets_.size()));
   Result<uint32_t> listener = plane_->ListenUnix(path, 0600);
   EXPECT_TRUE(listener.ok());
-  targets_.emplace_back(listener.value(), Target{disk->id(), agreed, std::move(leftover)});
+  targets_.emplace_back(listener.value(),
+                        Target{disk->id(), agreed, std::move(leftover), tls_context_id});
   return path;
 }
 

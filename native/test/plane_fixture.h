@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <openssl/ssl.h>
+
 #include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -63,6 +66,9 @@ class FaultStore final : public Store {
   __kernel_timespec pause_{0, 2'000'000};
 };
 
+/// What a listener with TLS says in clear before the handshake.
+inline constexpr uint8_t kStartTlsAnswer = 'A';
+
 struct DiskSetup {
   uint64_t size_bytes = 1 << 20;
   uint32_t sector_size_bytes = 512;
@@ -90,7 +96,8 @@ class TestPlane {
   Client Connect(const std::shared_ptr<Disk>& disk, bool structured = false, Bytes leftover = {});
   Client Connect(const std::shared_ptr<Disk>& disk, wire::Agreed agreed, Bytes leftover = {});
   /// The path of the listener that Connect uses.
-  std::string Listen(const std::shared_ptr<Disk>& disk, wire::Agreed agreed, Bytes leftover);
+  std::string Listen(const std::shared_ptr<Disk>& disk, wire::Agreed agreed, Bytes leftover,
+                     uint32_t tls_context_id = 0);
   std::string StorePath(const Disk& disk) const;
   void RunShardAgain(uint32_t index);
   /// From here on connections to listeners of the test's own wait in negotiation; else they are
@@ -122,7 +129,9 @@ class TestPlane {
     uint32_t disk_id;
     wire::Agreed agreed;
     Bytes leftover;
+    uint32_t tls_context_id;  // 0: transmission at once, in clear
   };
+  NextStep StepFor(uint32_t listener_id, bool in_tls);
 
   TempDirectory directory_;
   std::shared_ptr<Plane> plane_;
@@ -131,7 +140,7 @@ class TestPlane {
   std::condition_variable arrived_;
   std::vector<Event> events_;
   std::vector<std::pair<uint32_t, Target>> targets_;  // by listener
-  std::vector<std::pair<uint32_t, std::string>> listeners_;
+  std::map<uint32_t, uint32_t> listener_of_;          // by connection
   std::vector<std::thread> threads_;
   uint32_t files_ = 0;
   std::atomic<bool> answer_nothing_{false};

@@ -13,6 +13,12 @@ namespace keyhold::test {
 
 void Client::SendRaw(std::span<const uint8_t> bytes) {
   while (!bytes.empty()) {
+    if (tls_ != nullptr) {
+      const int written = SSL_write(tls_.get(), bytes.data(), static_cast<int>(bytes.size()));
+      if (written <= 0) return;
+      bytes = bytes.subspan(static_cast<size_t>(written));
+      continue;
+    }
     ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
     if (sent <= 0) return;  // the test sees it when it waits for the reply
@@ -42,11 +48,14 @@ uint64_t Client::SendRequest(uint16_t type, uint16_t flags, uint64_t offset, uin
 bool Client::ReceiveExactly(std::span<uint8_t> into) {
   while (!into.empty()) {
     pollfd waiting{socket_.get(), POLLIN, 0};
-    if (::poll(&waiting, 1, 20'000) <= 0) {
+    const bool here = tls_ != nullptr && SSL_pending(tls_.get()) > 0;
+    if (!here && ::poll(&waiting, 1, 20'000) <= 0) {
       ADD_FAILURE() << "no reply within 20 s";
       return false;
     }
-    ssize_t got = ::recv(socket_.get(), into.data(), into.size(), 0);
+    ssize_t got = tls_ == nullptr
+                      ? ::recv(socket_.get(), into.data(), into.size(), 0)
+                      : SSL_read(tls_.get(), into.data(), static_cast<int>(into.size()));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return false;
     into = into.subspan(static_cast<size_t>(got));
@@ -220,6 +229,7 @@ bool Client::AtEnd() {
   uint8_t byte = 0;
   pollfd waiting{socket_.get(), POLLIN, 0};
   if (::poll(&waiting, 1, 20'000) <= 0) return false;
+  if (tls_ != nullptr) return SSL_read(tls_.get(), &byte, 1) <= 0;
   return ::recv(socket_.get(), &byte, 1, 0) <= 0;
 }
 

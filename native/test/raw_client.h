@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <openssl/ssl.h>
+
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <ostream>
 #include <span>
@@ -39,11 +42,13 @@ struct Reply {
   std::vector<StatusExtent> extents;
 };
 
-/// A raw client in transmission, on a blocking socket with a time limit. Fails the test when a
-/// reply breaks a rule of the protocol that holds for every request.
+/// A raw client in transmission, on a blocking socket with a time limit; through TLS if it is given
+/// one that has handshaken over the socket. Fails the test when a reply breaks a rule of the
+/// protocol that holds for every request.
 class Client {
  public:
-  Client(UniqueFd socket, wire::Agreed agreed) : socket_(std::move(socket)), agreed_(agreed) {}
+  Client(UniqueFd socket, wire::Agreed agreed, std::shared_ptr<SSL> tls = nullptr)
+      : tls_(std::move(tls)), socket_(std::move(socket)), agreed_(agreed) {}
 
   void SendRaw(std::span<const uint8_t> bytes);
   /// With extended headers a WRITE gets the flag that says that its payload follows.
@@ -63,6 +68,7 @@ class Client {
   bool AtEnd();
   void Close() { socket_.Reset(); }
   int fd() const { return socket_.get(); }
+  SSL* tls() const { return tls_.get(); }
 
  private:
   struct Sent {
@@ -80,6 +86,7 @@ class Client {
   void TakeStatus(Reply& reply, const Sent& sent, const Bytes& body) const;
   static void TakeError(Reply& reply, const Sent& sent, const Bytes& body);
 
+  std::shared_ptr<SSL> tls_;
   UniqueFd socket_;
   wire::Agreed agreed_;
   uint64_t next_cookie_ = 0x1000;

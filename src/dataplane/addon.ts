@@ -79,6 +79,21 @@ export interface NativeDiskOptions {
   leaseEnforced: boolean;
 }
 
+/** Where a server's TLS material lies; private keys never pass through JavaScript. */
+export interface NativeTlsOptions {
+  /** PEM: the server's certificate, then its intermediates. With `keyFile` or not at all. */
+  certFile?: string;
+  keyFile?: string;
+  /** PEM: the authorities of clients; needed unless `clientCertificates` is none. */
+  clientCaFile?: string;
+  /** `name:hexkey` lines, as psktool writes them. */
+  pskFile?: string;
+  clientCertificates: 'none' | 'optional' | 'required';
+  minVersion: '1.2' | '1.3';
+  /** TLS 1.3 suites in place of the defaults. */
+  ciphers?: string;
+}
+
 /** What the shard does next with a connection that is still in option negotiation. */
 export type NextStep =
   | { kind: 'read' }
@@ -120,6 +135,16 @@ export interface NativePlane {
    * Unknown ids are ignored.
    */
   closeConnection(connectionId: number): void;
+  /**
+   * Reads the files; the id is for `start-tls`. Throws InvalidArgument or System with a message
+   * that names the file.
+   */
+  createTlsContext(options: NativeTlsOptions): number;
+  /**
+   * The same for handshakes from now on; connections that are there go on with what they began
+   * with. When it throws, nothing has changed.
+   */
+  replaceTlsContext(contextId: number, options: NativeTlsOptions): void;
   openDisk(options: NativeDiskOptions, lease: NativeLease): NativeDisk;
   connections(): NativeConnection[];
   /** Idempotent, synchronous: tells every shard to stop; sockets close. Does not wait. */
@@ -136,8 +161,8 @@ export interface NativeConnection {
   diskId: number;
   connectedAtBootMs: number;
   inFlight: number;
-  /** What the TLS handshake has proven; absent on a connection in clear. */
-  tls?: TlsFacts | null;
+  /** What the TLS handshake has proven; null on a connection in clear. */
+  tls: TlsFacts | null;
   /** Bytes of the NBD protocol since it was accepted, handshake included. */
   bytesIn: number;
   bytesOut: number;

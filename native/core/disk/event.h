@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/peer_address.h"
+#include "core/tls/facts.h"
 
 namespace keyhold {
 
@@ -27,6 +28,11 @@ struct ConnectionRefused {
   uint32_t listener_id;
   PeerAddress peer;
   std::string cause;
+};
+/// The TLS handshake that NextStep::kStartTls began is done; it waits for Plane::Respond.
+struct NegotiationTls {
+  uint32_t connection_id;
+  TlsFacts tls;
 };
 /// The connection is gone. `disk_id` is 0 when it was still in negotiation.
 struct ConnectionClosed {
@@ -56,8 +62,9 @@ struct ShardDied {
 
 /// What the data plane tells the control plane. Negotiation is strict ping-pong, so at most one
 /// negotiation event per connection is unanswered; the rest are rare.
-using Event = std::variant<ConnectionRefused, NegotiationOpen, NegotiationData, ConnectionClosed,
-                           TransmissionStarted, LeaseEnded, StoreFailed, ShardDied>;
+using Event =
+    std::variant<ConnectionRefused, NegotiationOpen, NegotiationData, NegotiationTls,
+                 ConnectionClosed, TransmissionStarted, LeaseEnded, StoreFailed, ShardDied>;
 
 /// Called from any thread; must not block and must not call back into the disk that it tells of.
 using EventSink = std::function<void(Event)>;

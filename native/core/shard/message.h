@@ -13,6 +13,8 @@
 #include "core/disk/disk_order.h"
 #include "core/io/unique_fd.h"
 #include "core/shard/wire.h"
+#include "core/tls/context.h"
+#include "core/tls/facts.h"
 
 namespace keyhold {
 
@@ -33,16 +35,20 @@ struct ConnectionRecord {
   // counts what is in it.
   Counter bytes_in;
   Counter bytes_out;
-  Counter requests;  // that were taken in transmission, whatever their answer
+  Counter requests;                     // that were taken in transmission, whatever their answer
+  std::shared_ptr<const TlsFacts> tls;  // guarded by Plane::mutex_; null in clear
 };
 
 /// What a shard does next with a connection in negotiation.
 struct NextStep {
-  enum class Kind : uint8_t { kRead, kClose, kTransmission };
+  enum class Kind : uint8_t { kRead, kClose, kStartTls, kTransmission };
   Kind kind = Kind::kClose;
   uint32_t disk_id = 0;
   wire::Agreed agreed;
   std::vector<uint8_t> leftover;  // what came after the option that ended negotiation
+  uint32_t tls_context_id = 0;    // kStartTls
+  /// What Plane::Respond found under that id.
+  std::shared_ptr<const TlsContext> tls_context = nullptr;
 };
 
 struct AdoptConnection {

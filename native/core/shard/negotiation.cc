@@ -28,10 +28,18 @@ void Negotiation::Answer(std::vector<uint8_t> send, NextStep next) {
   sent_bytes_ = 0;
   next_ = std::move(next);
   answered_ns_ = BootTimeNs();
+  if (next_.kind == NextStep::Kind::kStartTls && ClientSpokeTooEarly()) {
+    Close("the client sent bytes in clear between STARTTLS and the answer");
+    return;
+  }
   SendRest();
 }
 
 void Negotiation::SendRest() {
+  if (tls_ != nullptr) {
+    SendEncrypted();
+    return;
+  }
   if (sent_bytes_ == send_.size()) {
     DoNext();
     return;
@@ -49,10 +57,18 @@ void Negotiation::OnSent(int32_t result) {
     return;
   }
   if (result > 0) {
-    sent_bytes_ += static_cast<size_t>(result);
+    if (tls_ != nullptr) {
+      tls_->TakeOutput(static_cast<size_t>(result));
+    } else {
+      sent_bytes_ += static_cast<size_t>(result);
+    }
     record_->bytes_out.Add(static_cast<uint64_t>(result));
   }
-  SendRest();
+  if (state_ == State::kHandshake) {
+    Handshake();
+  } else {
+    SendRest();
+  }
 }
 
 void Negotiation::DoNext() {
@@ -61,6 +77,9 @@ void Negotiation::DoNext() {
       state_ = State::kReading;
       Receive();
       return;
+    case NextStep::Kind::kStartTls:
+      StartTls();
+      return;
     case NextStep::Kind::kTransmission:
       state_ = State::kDone;
       shard_.StartSession(*this, std::move(next_));
@@ -68,6 +87,7 @@ void Negotiation::DoNext() {
     case NextStep::Kind::kClose:
       state_ = State::kLingering;
       linger_until_ns_ = BootTimeNs() + kLingerNs;
+      EndTls();
       ::shutdown(socket_.get(), SHUT_WR);
       Receive();
       return;
@@ -75,6 +95,10 @@ void Negotiation::DoNext() {
 }
 
 void Negotiation::Receive() {
+  if (tls_ != nullptr && state_ != State::kLingering) {
+    if (!ReadDecrypted()) shard_.ring().Receive(receive_op_, socket_.get(), tls_->input_room());
+    return;
+  }
   receive_buffer_.resize(kReceiveBytesMax);
   shard_.ring().Receive(receive_op_, socket_.get(), receive_buffer_);
 }
@@ -93,16 +117,30 @@ void Negotiation::OnReceived(int32_t result) {
     } else {
       Close("the server ended negotiation");
     }
+  } else if (state_ == State::kHandshake && result == 0) {
+    Close("tls handshake: the client left");
   } else if (result == 0) {
     Close("the client left during negotiation");
   } else if (result < 0) {
     Close(std::string("receive in negotiation: ") + std::strerror(-result));
+  } else if (tls_ != nullptr) {
+    tls_->AddInput(static_cast<size_t>(result));
+    if (state_ == State::kHandshake) {
+      handshake_bytes_ += static_cast<size_t>(result);
+      Handshake();
+    } else {
+      Receive();
+    }
   } else {
-    state_ = State::kAsking;
-    receive_buffer_.resize(static_cast<size_t>(result));
-    shard_.Emit(NegotiationData{record_->id, std::move(receive_buffer_)});
-    receive_buffer_.clear();
+    EmitData(static_cast<size_t>(result));
   }
+}
+
+void Negotiation::EmitData(size_t bytes) {
+  state_ = State::kAsking;
+  receive_buffer_.resize(bytes);
+  shard_.Emit(NegotiationData{record_->id, std::move(receive_buffer_)});
+  receive_buffer_.clear();
 }
 
 void Negotiation::Tick(int64_t now_ns) {
@@ -124,6 +162,7 @@ bool Negotiation::Finished() const {
 void Negotiation::Close(std::string cause) {
   if (closed_) return;
   closed_ = true;
+  EndTls();
   ::shutdown(socket_.get(), SHUT_RDWR);
   shard_.Forget(*record_, 0, std::move(cause));
   shard_.MarkWork(*this);

@@ -283,6 +283,10 @@ void Plane::Respond(uint32_t connection_id, std::vector<uint8_t> send, NextStep 
   std::lock_guard lock(mutex_);
   auto found = connections_.find(connection_id);
   if (found == connections_.end()) return;
+  if (next.kind == NextStep::Kind::kStartTls) {
+    const auto context = tls_contexts_.find(next.tls_context_id);
+    if (context != tls_contexts_.end()) next.tls_context = context->second;
+  }
   slots_[found->second->shard]->mailbox.Post(
       AnswerNegotiation{connection_id, std::move(send), std::move(next)});
 }
@@ -301,9 +305,37 @@ std::vector<Plane::ConnectionInfo> Plane::Connections() const {
   for (const auto& [id, record] : connections_) {
     all.push_back({id, record->shard, record->peer, record->disk_id.load(), record->connected_ns,
                    record->in_flight.load(), record->bytes_in.Get(), record->bytes_out.Get(),
-                   record->requests.Get()});
+                   record->requests.Get(), record->tls});
   }
   return all;
+}
+
+Result<uint32_t> Plane::CreateTlsContext(const TlsContextOptions& options) {
+  Result<std::shared_ptr<const TlsContext>> context = TlsContext::Load(options);
+  if (!context) return context.error();
+  std::lock_guard lock(mutex_);
+  const uint32_t id = next_tls_context_id_++;
+  tls_contexts_[id] = context.Take();
+  return id;
+}
+
+Status Plane::ReplaceTlsContext(uint32_t context_id, const TlsContextOptions& options) {
+  Result<std::shared_ptr<const TlsContext>> context = TlsContext::Load(options);
+  if (!context) return context.error();
+  std::lock_guard lock(mutex_);
+  const auto found = tls_contexts_.find(context_id);
+  if (found == tls_contexts_.end()) {
+    return Error{ErrorCode::kInvalidArgument, 0,
+                 "replace tls context " + std::to_string(context_id) + ": there is none"};
+  }
+  found->second = context.Take();
+  return Ok();
+}
+
+void Plane::NoteTls(ConnectionRecord& record, TlsFacts facts) {
+  auto shared = std::make_shared<const TlsFacts>(std::move(facts));
+  std::lock_guard lock(mutex_);
+  record.tls = std::move(shared);
 }
 
 Result<std::shared_ptr<Disk>> Plane::OpenDisk(DiskOptions options, const std::string& store_path,

@@ -16,6 +16,7 @@
 #include "core/shard/mailbox.h"
 #include "core/shard/message.h"
 #include "core/shard/negotiation.h"
+#include "core/tls/context.h"
 
 namespace keyhold {
 
@@ -82,8 +83,15 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     uint64_t bytes_in;
     uint64_t bytes_out;
     uint64_t requests;
+    std::shared_ptr<const TlsFacts> tls;  // null in clear
   };
   std::vector<ConnectionInfo> Connections() const;
+
+  /// Files are read on the calling thread. Returns the context's id, for NextStep.
+  Result<uint32_t> CreateTlsContext(const TlsContextOptions& options);
+  /// Handshakes from now on use what is read now; on error everything stays as it is. Connections
+  /// that are there go on with what they began with.
+  Status ReplaceTlsContext(uint32_t context_id, const TlsContextOptions& options);
 
   struct DiskOptions {
     std::string name;
@@ -111,6 +119,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   Counter& buffer_bytes_of(uint32_t shard) { return slots_[shard]->buffer_bytes; }
   void Welcome(UniqueFd socket, const ListeningSocket& listener);
   void Forget(const ConnectionRecord& record);
+  void NoteTls(ConnectionRecord& record, TlsFacts facts);
   /// Every shard's timer: whatever a lease ends, ends here.
   void EnforceLeases(int64_t now_ns);
   void Broadcast(const std::shared_ptr<DiskOrder>& order) override;
@@ -147,6 +156,8 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   uint32_t next_connection_id_ = 1;
   uint32_t next_disk_id_ = 1;
   int64_t refusal_told_ns_ = 0;  // when the last ConnectionRefused was emitted
+  uint32_t next_tls_context_id_ = 1;
+  std::map<uint32_t, std::shared_ptr<const TlsContext>> tls_contexts_;
   std::map<uint32_t, ListenerEntry> listeners_;
   std::map<uint32_t, std::shared_ptr<ConnectionRecord>> connections_;
   std::map<uint32_t, std::shared_ptr<Disk>> disks_;

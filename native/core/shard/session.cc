@@ -30,13 +30,14 @@ bool Session::Begin(std::span<const uint8_t> leftover) {
   }
   std::copy(leftover.begin(), leftover.end(), receive_buffer_.data());
   parse_end_ = leftover.size();
+  if (tls_ != nullptr && !BeginTls()) return false;
   shard_.MarkWork(*this);
   return true;
 }
 
 void Session::Work() {
   Pump();
-  if (draining_ && !closing_ && in_flight_ == 0) Close(cause_);
+  if (draining_ && !closing_ && in_flight_ == 0 && FlushedTls()) Close(cause_);
   StartSend();
 }
 
@@ -47,6 +48,7 @@ void Session::Pump() {
     if (payload_ != nullptr) TakePayload();
     if (discard_ != nullptr) DiscardPayload();
     if (payload_ != nullptr || discard_ != nullptr || parse_end_ - parse_begin_ < request_bytes()) {
+      if (tls_ != nullptr && DecryptReceived()) continue;
       ArmReceive();
       return;
     }
@@ -166,8 +168,7 @@ void Session::Free(Request& request) {
   shard_.MarkWork(*this);
 }
 
-/// The rest of a payload goes to its request, what comes after it to the receive buffer.
-void Session::ArmReceive() {
+std::span<uint8_t> Session::MakeReceiveRoom() {
   if (disk_.disk().state() != DiskState::kServing) {
     explicit_bzero(receive_buffer_.data(), parse_begin_);
   }
@@ -176,7 +177,16 @@ void Session::ArmReceive() {
   std::memmove(receive_buffer_.data(), receive_buffer_.data() + parse_begin_, left);
   parse_begin_ = 0;
   parse_end_ = left;
-  const std::span<uint8_t> room(receive_buffer_.data() + left, kReceiveBufferBytes - left);
+  return {receive_buffer_.data() + left, kReceiveBufferBytes - left};
+}
+
+/// The rest of a payload goes to its request, what comes after it to the receive buffer.
+void Session::ArmReceive() {
+  if (tls_ != nullptr) {
+    ArmReceiveTls();
+    return;
+  }
+  const std::span<uint8_t> room = MakeReceiveRoom();
   if (payload_ == nullptr) {
     shard_.ring().Receive(receive_op_, socket_.get(), room);
     return;
@@ -196,20 +206,28 @@ void Session::OnReceived(int32_t result) {
     return;
   }
   if (result == 0) {
-    // Requests that are under way are finished; a half-closed client still gets its replies.
-    draining_ = true;
-    cause_ = "the client left";
-    progress_ns_ = BootTimeNs();
-    if (payload_ != nullptr) Free(*std::exchange(payload_, nullptr));
-    if (discard_ != nullptr) Free(*std::exchange(discard_, nullptr));
+    EndOfInput(tls_ == nullptr ? "the client left" : "the client left without ending tls");
   } else if (result > 0) {
     record_->bytes_in.Add(static_cast<uint64_t>(result));
-    Received(static_cast<size_t>(result));
+    if (tls_ != nullptr) {
+      tls_->AddInput(static_cast<size_t>(result));
+    } else {
+      Received(static_cast<size_t>(result));
+    }
   } else if (result != -ECANCELED && result != -EINTR && result != -EAGAIN) {
     Close(std::string("receive: ") + std::strerror(-result));
     return;
   }
   if (receive_dirty_) WipeReceiveBuffer();
+}
+
+/// Requests that are under way are finished; a half-closed client still gets its replies.
+void Session::EndOfInput(const char* cause) {
+  draining_ = true;
+  cause_ = cause;
+  progress_ns_ = BootTimeNs();
+  if (payload_ != nullptr) Free(*std::exchange(payload_, nullptr));
+  if (discard_ != nullptr) Free(*std::exchange(discard_, nullptr));
 }
 
 void Session::Received(size_t bytes) {
@@ -225,6 +243,7 @@ void Session::Received(size_t bytes) {
 void Session::WipeReceiveBuffer() {
   receive_buffer_.WipeOutside(parse_begin_, parse_end_);
   receive_dirty_ = false;
+  if (tls_ != nullptr) tls_->WipeIdle();
   if (offline_ && payload_ != nullptr) {
     discard_ = std::exchange(payload_, nullptr);
     discard_left_ = static_cast<uint32_t>(discard_->payload_rest().size());
@@ -238,6 +257,7 @@ void Session::WipeReceiveBuffer() {
 void Session::Quiesce(bool offline) {
   if (closing_) {
     receive_buffer_.Wipe();
+    if (tls_ != nullptr) tls_->WipeIdle();
   } else {
     quiescing_ = !offline;
     offline_ = offline;
@@ -310,6 +330,7 @@ void Session::Close(std::string cause) {
   if (closing_) return;
   closing_ = true;
   receive_dirty_ = false;
+  EndTls();
   ::shutdown(socket_.get(), SHUT_RDWR);
   disk_.CountConnection(true);
   shard_.Forget(*record_, disk_.disk().id(), std::move(cause));

@@ -13,6 +13,7 @@
 #include "core/io/ring.h"
 #include "core/shard/connection.h"
 #include "core/shard/request.h"
+#include "core/tls/stream.h"
 
 namespace keyhold {
 
@@ -40,6 +41,9 @@ class ShardDisk;
 /// A reply that has begun must go on, or the client could not find the next one: it gets a grace,
 /// then the connection is closed (ShardDisk). Suspended: nothing is received. Locked: requests are
 /// received and answered ESHUTDOWN, and every byte is wiped as soon as it is parsed.
+///
+/// With TLS (session_tls.cc) the same steps see the plaintext: a reply is "sent" as soon as it is
+/// encrypted into a record, which then leaves whole; see TlsStream.
 class Session final : public Connection {
  public:
   static constexpr size_t kReceiveBufferBytes = 256 * 1024;
@@ -47,12 +51,16 @@ class Session final : public Connection {
   static constexpr uint64_t kInFlightBytesMax = 64ULL << 20;  // two of the longest payloads
   static constexpr size_t kReplyVectorsMax = 256;             // of one sendmsg; below IOV_MAX
   static_assert(kReplyVectorsMax >= Request::kReplyVectorsMax);
+  static constexpr size_t kTlsMemoryBytes = 512 * 1024;  // ciphertext both ways, and a cork
   /// A client that said DISC but does not read its replies is closed after this.
   static constexpr int64_t kDrainStallNs = 10'000'000'000;
 
   Session(Shard& shard, ShardDisk& disk, std::shared_ptr<ConnectionRecord> record, UniqueFd socket,
           wire::Agreed agreed);
   ~Session() override;
+
+  /// Before Begin; null in clear.
+  void UseTls(std::unique_ptr<TlsStream> tls) { tls_ = std::move(tls); }
 
   /// False when there is no memory or `leftover` does not fit; the session is closed then.
   bool Begin(std::span<const uint8_t> leftover);
@@ -93,16 +101,26 @@ class Session final : public Connection {
   void Admit(const wire::RequestHeader& header);
   bool HasRoom(const wire::RequestHeader& header);
   Request& Allocate();
+  std::span<uint8_t> MakeReceiveRoom();
   void ArmReceive();
   void OnReceived(int32_t result);
   void Received(size_t bytes);
+  void EndOfInput(const char* cause);
   void WipeReceiveBuffer();
 
   void StartSend();
+  size_t GatherReplies();
   void OnSent(int32_t result);
   void SettleSent(size_t bytes);
   void UnanswerUnsent();
   bool KeepsOthersWaiting(int64_t now_ns) const;
+
+  bool BeginTls();
+  bool DecryptReceived();
+  void ArmReceiveTls();
+  void SendEncrypted();
+  bool FlushedTls() const;
+  void EndTls();
 
   ShardDisk& disk_;
   const wire::Agreed agreed_;
@@ -112,6 +130,9 @@ class Session final : public Connection {
   bool offline_ = false;        // locked: the same
   bool receive_dirty_ = false;  // the receive buffer still has to be wiped
   std::string cause_ = "the client left";
+
+  Buffer tls_memory_;
+  std::unique_ptr<TlsStream> tls_;  // null in clear
 
   Buffer receive_buffer_;
   size_t parse_begin_ = 0;

@@ -22,7 +22,20 @@ void Session::QueueReply(Request& request) {
 
 /// Sends every reply that is ready in one message.
 void Session::StartSend() {
-  if (closing_ || send_op_.pending() || replies_.empty()) return;
+  if (closing_ || send_op_.pending()) return;
+  if (tls_ != nullptr) {
+    SendEncrypted();
+    return;
+  }
+  if (replies_.empty()) return;
+  send_message_ = {};
+  send_message_.msg_iovlen = GatherReplies();
+  send_message_.msg_iov = send_vectors_.data();
+  shard_.ring().SendMessage(send_op_, socket_.get(), &send_message_);
+}
+
+/// Lists what is still to be sent of the replies that are ready; returns the number of vectors.
+size_t Session::GatherReplies() {
   size_t skip = front_sent_bytes_;
   size_t vectors = 0;
   sending_ = 0;
@@ -41,10 +54,7 @@ void Session::StartSend() {
     request->Record(false);
     ++sending_;
   }
-  send_message_ = {};
-  send_message_.msg_iov = send_vectors_.data();
-  send_message_.msg_iovlen = vectors;
-  shard_.ring().SendMessage(send_op_, socket_.get(), &send_message_);
+  return vectors;
 }
 
 void Session::OnSent(int32_t result) {
@@ -53,7 +63,11 @@ void Session::OnSent(int32_t result) {
   if (result > 0) {
     progress_ns_ = BootTimeNs();
     record_->bytes_out.Add(static_cast<uint64_t>(result));
-    SettleSent(static_cast<size_t>(result));
+    if (tls_ != nullptr) {
+      tls_->TakeOutput(static_cast<size_t>(result));
+    } else {
+      SettleSent(static_cast<size_t>(result));
+    }
   } else if (!closing_ && result != -ECANCELED && result != -EINTR && result != -EAGAIN) {
     Close(std::string("send: ") + std::strerror(-result));
   }

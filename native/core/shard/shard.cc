@@ -186,6 +186,10 @@ void Shard::Forget(const ConnectionRecord& record, uint32_t disk_id, std::string
   Emit(ConnectionClosed{record.id, disk_id, std::move(cause)});
 }
 
+void Shard::NoteTls(ConnectionRecord& record, TlsFacts facts) {
+  plane_.NoteTls(record, std::move(facts));
+}
+
 void Shard::StartSession(Negotiation& negotiation, NextStep next) {
   auto found = connections_.find(negotiation.record().id);
   std::shared_ptr<Disk> disk = plane_.FindDisk(next.disk_id);
@@ -198,6 +202,7 @@ void Shard::StartSession(Negotiation& negotiation, NextStep next) {
   auto session = std::make_unique<Session>(*this, DiskHere(disk), record,
                                            std::move(negotiation.socket_), next.agreed);
   Session& here = *session;
+  here.UseTls(negotiation.TakeTls());
   replaced_.push_back(std::exchange(found->second, std::move(session)));
   MarkWork(negotiation);
   Emit(TransmissionStarted{record->id, disk->id()});

@@ -56,6 +56,7 @@ class Shard {
   void StartSession(Negotiation& negotiation, NextStep next);
   /// The connection closes: takes it off the plane's list and tells the control plane.
   void Forget(const ConnectionRecord& record, uint32_t disk_id, std::string cause);
+  void NoteTls(ConnectionRecord& record, TlsFacts facts);
   void Adopt(UniqueFd socket, std::shared_ptr<ConnectionRecord> record);
 
  private:
