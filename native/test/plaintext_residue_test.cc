@@ -175,6 +175,24 @@ TEST_F(PlaintextResidue, NothingIsLeftOnceTheDiskIsSuspendedWithoutWrites) {
   EXPECT_EQ(clients_[0].Receive()->error, 0U);
 }
 
+TEST_F(PlaintextResidue, NothingIsLeftOfRepliesOfSeveralChunks) {
+  clients_.push_back(plane_.Connect(disk_, {wire::Replies::kStructured, {}}));
+  Client& client = clients_.back();
+  for (uint64_t at = 0; at < 8U << 20; at += 4 * kPayloadBytes) {
+    EXPECT_EQ(client.Do(wire::kTrim, 0, at, kPayloadBytes).error, 0U);
+  }
+  // The first fills the socket and is under way, the others are not.
+  for (uint64_t i = 0; i < 6; ++i) client.SendRequest(wire::kRead, 0, i * kPayloadBytes, 2U << 20);
+  EXPECT_TRUE(Eventually([&] {
+    return Sum(*disk_, [](const ShardCounters& c) -> const Counter& { return c.in_flight; }) == 7;
+  }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  WipeClient();
+  EXPECT_GT(MarkersInMemory(), 0U) << "the search finds what is there";
+  Suspend(*disk_);
+  EXPECT_EQ(MarkersInMemory(), 0U);
+}
+
 TEST_F(PlaintextResidue, OfAParkedWriteOnlyItsPayloadIsLeft) {
   FillWithMarker();
   clients_.push_back(plane_.Connect(disk_));

@@ -21,7 +21,9 @@ constexpr uint32_t kDiskBytes = 4U << 20;
 
 /// Sends requests of every kind without looking at replies, then leaves in one of several ways.
 void MisbehaveOnce(TestPlane& plane, const std::shared_ptr<Disk>& disk, std::mt19937& random) {
-  Client client = plane.Connect(disk, random() % 2 == 0);
+  wire::Agreed agreed{static_cast<wire::Replies>(random() % 3), {}};
+  if (random() % 2 == 0) agreed.allocation_context_id = 1;
+  Client client = plane.Connect(disk, agreed);
   const uint32_t requests = static_cast<uint32_t>(random()) % 60;
   for (uint32_t i = 0; i < requests; ++i) {
     const auto type = static_cast<uint16_t>(random() % 9);
@@ -34,7 +36,8 @@ void MisbehaveOnce(TestPlane& plane, const std::shared_ptr<Disk>& disk, std::mt1
     if (i + 1 == requests) payload.resize(payload.size() / 2);
     timeval limit{0, 50'000};
     ::setsockopt(client.fd(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    client.SendRequest(type, random() % 16 == 0 ? wire::kFua : 0, offset, length, payload);
+    const auto flags = static_cast<uint16_t>(random() % 4 == 0 ? 1U << random() % 5 : 0);
+    client.SendRequest(type, flags, offset, length, payload);
   }
   if (random() % 2 == 0) ::shutdown(client.fd(), SHUT_WR);
   if (random() % 2 == 0) {

@@ -19,7 +19,9 @@ constexpr auto kDuration = std::chrono::seconds(3);
 /// or a mixture of sectors: so that range is written again before it is compared.
 void Work(TestPlane& plane, const std::shared_ptr<Disk>& disk, uint32_t index, bool may_refuse,
           const std::atomic<bool>& stop) {
-  Client client = plane.Connect(disk, index % 2 == 0);
+  // One with simple replies, one with structured, two with extended headers.
+  const auto replies = static_cast<wire::Replies>(std::min(index, 2U));
+  Client client = plane.Connect(disk, wire::Agreed{replies, 1});
   std::mt19937 random(index);
   Bytes model(kAreaBytes, 0);
   const uint64_t base = index * kAreaBytes;
@@ -37,6 +39,27 @@ void Work(TestPlane& plane, const std::shared_ptr<Disk>& disk, uint32_t index, b
         if (stop && error != 0) return;
       }
       std::copy(bytes.begin(), bytes.end(), begin);
+    } else if (random() % 4 == 0) {
+      // Back to a hole, so that there are always replies of several chunks.
+      uint32_t error = 1;
+      while (error != 0) {
+        error = client.Do(wire::kWriteZeroes, 0, base + offset, length).error;
+        ASSERT_TRUE(error == 0 || (may_refuse && error == wire::kShutdown)) << error;
+        if (stop && error != 0) return;
+      }
+      std::fill_n(begin, length, uint8_t{0});
+    } else if (replies != wire::Replies::kSimple && random() % 4 == 0) {
+      const Reply reply = client.Do(wire::kBlockStatus, 0, base + offset, length);
+      ASSERT_TRUE(reply.error == 0 || (may_refuse && reply.error == wire::kShutdown));
+      uint64_t at = 0;
+      for (const StatusExtent& extent : reply.extents) {
+        const auto from = begin + static_cast<ptrdiff_t>(at);
+        if (extent.flags != 0) {
+          ASSERT_TRUE(std::all_of(from, from + static_cast<ptrdiff_t>(extent.length),
+                                  [](uint8_t byte) { return byte == 0; }));
+        }
+        at += extent.length;
+      }
     } else {
       const Reply reply = client.Do(wire::kRead, 0, base + offset, length);
       if (reply.error == wire::kShutdown && may_refuse) continue;
