@@ -39,17 +39,17 @@ export class VmRig {
   static async start(t: Test, options: RigOptions = {}): Promise<VmRig> {
     tap.setTimeout(VM_TEST_MS_MAX); // of the file
     t.setTimeout(VM_TEST_MS_MAX);
+    let stack: Stack | undefined = undefined;
     const booting = Guest.boot(options);
-    booting.catch(() => undefined); // awaited below; until then it may fail first
-    const stack = await Stack.start();
-    t.teardown(() => stack.stop());
-    await configure(stack, { ...options.config });
-    const guest = await booting;
     t.teardown(async () => {
-      if (!t.passing()) await showLog(guest, stack);
-      await guest.stop();
+      const guest = await booting.catch(() => undefined); // `start` has thrown it
+      if (guest !== undefined && !t.passing()) await showLog(guest, stack);
+      await guest?.stop();
+      await stack?.stop();
     });
-    return new VmRig(stack, guest);
+    stack = await Stack.start();
+    await configure(stack, { ...options.config });
+    return new VmRig(stack, await booting);
   }
 
   /** The shell command that attaches a disk to a device. */
@@ -82,12 +82,13 @@ async function configure(stack: Stack, config: Readonly<Record<string, string>>)
   await stack.startDev();
 }
 
-/** On standard error, which every reporter passes on. */
-async function showLog(guest: Guest, stack: Stack): Promise<void> {
+/** As comments of the test's own output, each line marked: .ci/test prints what is marked so. */
+async function showLog(guest: Guest, stack: Stack | undefined): Promise<void> {
   const log = await guest.log();
-  const daemon = await readFile(join(stack.dir, 'daemon.log'), 'utf8').catch(() => '');
+  const daemonLog = join(stack?.dir ?? '', 'daemon.log');
+  const daemon = await readFile(daemonLog, 'utf8').catch(() => '(none)\n');
   const path = join(await mkdtemp(join(tmpdir(), 'keyhold-vm-log-')), 'log');
   await writeFile(path, `${log}== daemon\n${daemon}`);
-  const shown = log.split('\n').slice(-LOG_LINES_SHOWN).join('\n');
-  process.stderr.write(`the virtual machine's log, whole in ${path}:\n${shown}\n`);
+  tap.comment(`vm| log of the virtual machine, whole in ${path}`);
+  for (const line of log.split('\n').slice(-LOG_LINES_SHOWN)) tap.comment(`vm| ${line}`);
 }
