@@ -55,6 +55,7 @@ export class Negotiator {
 
   constructor(options: {
     exportsFor: (peer: Peer) => ExportDirectory;
+    /** Never throws: also a listener that was closed meanwhile has an answer. */
     listenerTls: (listenerId: number) => ListenerTls;
     transport: NegotiationTransport;
     clock: Clock;

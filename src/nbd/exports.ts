@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { type Agreement, allocationContextId, replyKind } from './agreement.js';
 import { TRANSMISSION_FLAG } from './protocol.js';
 
 /** What a client is told of a disk that it may use. */
@@ -30,17 +31,31 @@ export interface ExportDirectory {
 }
 
 /** The transmission flags: what the data plane does with this export on this connection. */
-export function transmissionFlags(
-  info: ExportInfo,
-  connection: { readonly structuredReplies: boolean },
-): number {
-  const always =
-    TRANSMISSION_FLAG.HAS_FLAGS |
-    TRANSMISSION_FLAG.SEND_FLUSH |
-    TRANSMISSION_FLAG.SEND_FUA |
-    TRANSMISSION_FLAG.CAN_MULTI_CONN;
-  const writing = info.readOnly
-    ? TRANSMISSION_FLAG.READ_ONLY
-    : TRANSMISSION_FLAG.SEND_TRIM | TRANSMISSION_FLAG.SEND_WRITE_ZEROES;
-  return always | writing | (connection.structuredReplies ? TRANSMISSION_FLAG.SEND_DF : 0);
+export function transmissionFlags(info: ExportInfo, agreed: Agreement): number {
+  const {
+    HAS_FLAGS,
+    READ_ONLY,
+    SEND_FLUSH,
+    SEND_FUA,
+    ROTATIONAL,
+    SEND_TRIM,
+    SEND_WRITE_ZEROES,
+    SEND_DF,
+    CAN_MULTI_CONN,
+    SEND_CACHE,
+    SEND_FAST_ZERO,
+    BLOCK_STATUS_PAYLOAD,
+  } = TRANSMISSION_FLAG;
+  const filtersStatus = agreed.extendedHeaders && allocationContextId(agreed, info.name) !== null;
+  return (
+    HAS_FLAGS |
+    SEND_FLUSH |
+    SEND_FUA |
+    CAN_MULTI_CONN |
+    SEND_CACHE |
+    (info.readOnly ? READ_ONLY : SEND_TRIM | SEND_WRITE_ZEROES | SEND_FAST_ZERO) |
+    (info.rotational ? ROTATIONAL : 0) |
+    (replyKind(agreed) === 'simple' ? 0 : SEND_DF) |
+    (filtersStatus ? BLOCK_STATUS_PAYLOAD : 0)
+  );
 }

@@ -10,24 +10,28 @@ export interface NegotiationLimits {
   readonly optionsMax: number;
   /** Exports named in the replies to all LIST options of one connection. */
   readonly listedExportsMax: number;
+  /** Look-ups of the default export, each of which looks at every export there is. */
+  readonly defaultLookupsMax: number;
 }
 
 /**
  * 8 KiB hold the longest name (4096 bytes) and a thousand information requests; past 64 KiB it is
  * no option but abuse (CVE-2017-15119 drained 4 GiB); the longest real negotiations take about ten
- * options, and two more for each export when a client lists them. 20,000 exports are two full lists
- * of the largest number of disks that Keyhold is made for, about 2 MB: pipelined LIST options would
- * otherwise have the server make that much for each 16 bytes that it receives.
+ * options, and three more for each export when a client lists them. 20,000 exports are two full
+ * lists of the largest number of disks that Keyhold is made for, about 2 MB: pipelined LIST options
+ * would otherwise have the server make that much for each 16 bytes that it receives. A client that
+ * means the default export says so about five times (INFO, meta contexts, GO).
  */
 export const DEFAULT_LIMITS: NegotiationLimits = {
   optionBytesMax: 8 * 1024,
   skippedBytesMax: 64 * 1024,
   optionsMax: 64,
   listedExportsMax: 20_000,
+  defaultLookupsMax: 16,
 };
 
-/** Clients ask INFO and LIST_META_CONTEXT of each export that they were shown (`qemu-nbd -L`). */
-const OPTIONS_PER_LISTED_EXPORT = 2;
+/** `qemu-nbd -L` sends INFO and two LIST_META_CONTEXT for each export that it was shown. */
+const OPTIONS_PER_LISTED_EXPORT = 3;
 
 /** Counts what a connection has used of its limits. */
 export class OptionBudget {
@@ -35,6 +39,7 @@ export class OptionBudget {
   #options = 0;
   #listedExports = 0;
   #longestList = 0;
+  #defaultLookups = 0;
 
   constructor(limits: NegotiationLimits) {
     this.#limits = limits;
@@ -58,5 +63,13 @@ export class OptionBudget {
     this.#listedExports = total;
     this.#longestList = Math.max(this.#longestList, exports);
     return undefined;
+  }
+
+  /** Counts a look-up of the default export; says in words what is wrong with one too many. */
+  takeDefaultLookup(): string | undefined {
+    this.#defaultLookups += 1;
+    const max = this.#limits.defaultLookupsMax;
+    if (this.#defaultLookups <= max) return undefined;
+    return `the default export was asked for ${this.#defaultLookups} times, allowed are ${max}`;
   }
 }

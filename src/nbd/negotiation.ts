@@ -5,8 +5,9 @@ import type { ExportDirectory, ExportInfo } from './exports.js';
 import { DEFAULT_LIMITS, OptionBudget } from './limits.js';
 import type { NegotiationLimits } from './limits.js';
 import { Intake } from './intake.js';
-import { findExport, OPTION_TABLE, tlsRequired, unsupportedOption } from './options.js';
-import type { CloseReason, OptionContext, OptionHandler } from './options.js';
+import { findExport } from './export-lookup.js';
+import { OPTION_TABLE, tlsRequired, unsupportedOption } from './options.js';
+import type { CloseReason, OptionContext, OptionHandler } from './option-handler.js';
 import {
   FLAG_FIXED_NEWSTYLE,
   FLAG_NO_ZEROES,
@@ -199,6 +200,10 @@ class NegotiationMachine implements Negotiation {
       this.#close('tls-required', 'EXPORT_NAME before TLS on a listener that requires it');
       return;
     }
+    if (this.#agreed.extendedHeaders) {
+      this.#close('export-name-after-extended-headers', 'EXPORT_NAME after EXTENDED_HEADERS');
+      return;
+    }
     if (lengthBytes > STRING_BYTES_MAX) {
       const detail = `export name has ${lengthBytes} bytes, expected at most ${STRING_BYTES_MAX}`;
       this.#close('bad-export-name', detail);
@@ -218,6 +223,7 @@ class NegotiationMachine implements Negotiation {
     const context = this.#contextOf(option);
     const next = (answer: () => void): void => {
       this.#awaitOption();
+      handler.before?.(this.#agreed);
       answer();
     };
     if (!handler.readsPayload) {
@@ -283,12 +289,12 @@ class NegotiationMachine implements Negotiation {
       this.#close('bad-export-name', `export name ${shown} is not UTF-8 without zero bytes`);
       return;
     }
-    const found = findExport(this.#exports, name);
+    const found = findExport({ exports: this.#exports, budget: this.#budget }, name);
     if ('refused' in found) {
       this.#close('export-refused', `export ${printable(name)}: ${found.text}`);
       return;
     }
-    const connection = { ...this.#agreed, noZeroes: this.#noZeroes };
+    const connection = { agreed: this.#agreed, noZeroes: this.#noZeroes };
     this.#send(encodeExportNameReply(found, connection));
     this.#outcome = { kind: 'export', info: found };
   }

@@ -1,51 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Agreement } from './agreement.js';
-import type { ExportDirectory, ExportInfo, ExportRefusal } from './exports.js';
-import type { OptionBudget } from './limits.js';
-import { OPTION, REPLY, REPLY_ERROR, STRING_BYTES_MAX } from './protocol.js';
-import type { ReplyError } from './protocol.js';
-import { encodeInfoItems, encodeServerData } from './replies.js';
-import { decodeName, printable } from './text.js';
-
-/** Why negotiation ended without an export; also a metric label, so the list is closed. */
-export type CloseReason =
-  | 'client-abort'
-  | 'bad-client-flags'
-  | 'bad-magic'
-  | 'option-before-fixed-newstyle'
-  | 'option-too-large'
-  | 'too-many-options'
-  | 'bad-export-name'
-  | 'bytes-before-tls'
-  | 'export-refused'
-  | 'tls-required'
-  | 'shutting-down';
-
-/** What an option's handler may do. Every handler ends its option: ACK, error, export or close. */
-export interface OptionContext {
-  readonly exports: ExportDirectory;
-  /** What later options and the transmission phase depend on. */
-  readonly agreed: Agreement;
-  readonly budget: OptionBudget;
-  /** `none`: this listener has no TLS. */
-  readonly tls: 'none' | 'clear' | 'secured';
-  reply(type: number, data?: Uint8Array): void;
-  replyError(error: ReplyError, text: string): void;
-  /** Negotiation is over; transmission begins with the next byte. */
-  enterTransmission(info: ExportInfo): void;
-  /** Asks for the handshake; the machine sends the ACK. */
-  startTls(): void;
-  close(reason: CloseReason, detail: string): void;
-}
-
-export interface OptionHandler {
-  readonly name: string;
-  /** False: the payload is skipped unread and the handler gets no bytes, however many came. */
-  readonly readsPayload: boolean;
-  /** True: answered as ever while the server shuts down, and not with ERR_SHUTDOWN. */
-  readonly servesStopping?: true;
-  handle(payload: Uint8Array, context: OptionContext): void;
-}
+import { handleGo, handleInfo } from './info.js';
+import { handleListMetaContext, handleSetMetaContext } from './meta-context.js';
+import type { OptionContext, OptionHandler } from './option-handler.js';
+import { OPTION, REPLY, REPLY_ERROR } from './protocol.js';
+import { encodeServerData } from './replies.js';
 
 /**
  * Every option that is answered with more than ERR_UNSUP. EXPORT_NAME is not here: it has no option
@@ -66,6 +24,29 @@ export const OPTION_TABLE: ReadonlyMap<number, OptionHandler> = new Map<number, 
       name: 'STRUCTURED_REPLY',
       readsPayload: true,
       handle: withoutPayload('STRUCTURED_REPLY', handleStructuredReply),
+    },
+  ],
+  [
+    OPTION.LIST_META_CONTEXT,
+    { name: 'LIST_META_CONTEXT', readsPayload: true, handle: handleListMetaContext },
+  ],
+  [
+    OPTION.SET_META_CONTEXT,
+    {
+      name: 'SET_META_CONTEXT',
+      readsPayload: true,
+      before(agreed) {
+        agreed.allocationOf = null;
+      },
+      handle: handleSetMetaContext,
+    },
+  ],
+  [
+    OPTION.EXTENDED_HEADERS,
+    {
+      name: 'EXTENDED_HEADERS',
+      readsPayload: true,
+      handle: withoutPayload('EXTENDED_HEADERS', handleExtendedHeaders),
     },
   ],
 ]);
@@ -90,18 +71,6 @@ export function tlsRequired(option: number): OptionHandler {
     handle(_payload, context) {
       context.replyError(REPLY_ERROR.TLS_REQD, 'this listener requires TLS: STARTTLS comes first');
     },
-  };
-}
-
-/** The export of a name; the empty name means the only export there is. */
-export function findExport(exports: ExportDirectory, name: string): ExportInfo | ExportRefusal {
-  if (name !== '') return exports.find(name);
-  const all = exports.list();
-  const only = all[0];
-  if (all.length === 1 && only !== undefined) return exports.find(only.name);
-  return {
-    refused: 'unknown',
-    text: `there is no default export: ${all.length} exports are served, expected exactly 1`,
   };
 }
 
@@ -152,95 +121,17 @@ function handleStartTls(context: OptionContext): void {
 }
 
 function handleStructuredReply(context: OptionContext): void {
+  if (context.agreed.extendedHeaders) {
+    const text = 'extended headers were agreed on, structured replies come no longer';
+    context.replyError(REPLY_ERROR.EXT_HEADER_REQD, text);
+    return;
+  }
   context.agreed.structuredReplies = true;
   context.reply(REPLY.ACK);
 }
 
-function handleInfo(payload: Uint8Array, context: OptionContext): void {
-  if (replyWithInfo('INFO', payload, context) !== undefined) context.reply(REPLY.ACK);
-}
-
-function handleGo(payload: Uint8Array, context: OptionContext): void {
-  const info = replyWithInfo('GO', payload, context);
-  if (info === undefined) return;
+/** Needs no structured replies before it, and comes before them if both were agreed on. */
+function handleExtendedHeaders(context: OptionContext): void {
+  context.agreed.extendedHeaders = true;
   context.reply(REPLY.ACK);
-  context.enterTransmission(info);
-}
-
-/** The common part of INFO and GO; undefined when an error was sent instead. */
-function replyWithInfo(
-  option: 'INFO' | 'GO',
-  payload: Uint8Array,
-  context: OptionContext,
-): ExportInfo | undefined {
-  const request = parseInfoRequest(payload);
-  if ('error' in request) {
-    context.replyError(request.error, `option ${option}: ${request.text}`);
-    return undefined;
-  }
-  const found = findExport(context.exports, request.name);
-  if ('refused' in found) {
-    refuseExport(found, context);
-    return undefined;
-  }
-  for (const item of encodeInfoItems(found, request.infos, context.agreed)) {
-    context.reply(REPLY.INFO, item);
-  }
-  return found;
-}
-
-/**
- * In clear on a listener that has TLS, an export for peers with TLS and one that does not exist get
- * the same answer: it shows a client the way, and nobody which names exist.
- */
-function refuseExport({ refused, text }: ExportRefusal, context: OptionContext): void {
-  if (refused === 'offline') {
-    context.replyError(REPLY_ERROR.POLICY, text);
-  } else if (context.tls === 'clear') {
-    context.replyError(REPLY_ERROR.TLS_REQD, `${text}; STARTTLS may show more`);
-  } else {
-    context.replyError(REPLY_ERROR.UNKNOWN, text);
-  }
-}
-
-type InfoRequest =
-  | { readonly name: string; readonly infos: ReadonlySet<number> }
-  | { readonly error: ReplyError; readonly text: string };
-
-/** Data of INFO and GO: u32 name length, name, u16 count, count × u16; it must add up. */
-export function parseInfoRequest(payload: Uint8Array): InfoRequest {
-  const view = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
-  if (view.length < 6) return invalid(`has ${view.length} bytes of data, expected at least 6`);
-  const nameLength = view.readUInt32BE(0);
-  if (nameLength > view.length - 6) {
-    return invalid(`name length is ${nameLength}, room is for ${view.length - 6}`);
-  }
-  const count = view.readUInt16BE(4 + nameLength);
-  const expected = 6 + nameLength + 2 * count;
-  if (view.length !== expected) {
-    return invalid(
-      `has ${view.length} bytes of data, expected ${expected} for a name of ${nameLength} bytes ` +
-        `and ${count} information requests`,
-    );
-  }
-  if (nameLength > STRING_BYTES_MAX) {
-    const text = `name length is ${nameLength}, expected at most ${STRING_BYTES_MAX}`;
-    return { error: REPLY_ERROR.TOO_BIG, text };
-  }
-  const nameBytes = view.subarray(4, 4 + nameLength);
-  const name = decodeName(nameBytes);
-  if (name === undefined) {
-    return invalid(
-      `name ${printable(nameBytes.toString('latin1'))} is not UTF-8 without zero bytes`,
-    );
-  }
-  const infos = new Set<number>();
-  for (let index = 0; index < count; index += 1) {
-    infos.add(view.readUInt16BE(6 + nameLength + 2 * index));
-  }
-  return { name, infos };
-}
-
-function invalid(text: string): InfoRequest {
-  return { error: REPLY_ERROR.INVALID, text };
 }

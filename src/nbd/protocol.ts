@@ -18,12 +18,16 @@ export const OPTION = {
   INFO: 6,
   GO: 7,
   STRUCTURED_REPLY: 8,
+  LIST_META_CONTEXT: 9,
+  SET_META_CONTEXT: 10,
+  EXTENDED_HEADERS: 11,
 } as const;
 
 export const REPLY = {
   ACK: 1,
   SERVER: 2,
   INFO: 3,
+  META_CONTEXT: 4,
 } as const;
 
 export const REPLY_ERROR = {
@@ -34,6 +38,7 @@ export const REPLY_ERROR = {
   UNKNOWN: 0x80000006,
   SHUTDOWN: 0x80000007,
   TOO_BIG: 0x80000009,
+  EXT_HEADER_REQD: 0x8000000a,
 } as const;
 
 export type ReplyError = (typeof REPLY_ERROR)[keyof typeof REPLY_ERROR];
@@ -50,10 +55,14 @@ export const TRANSMISSION_FLAG = {
   READ_ONLY: 1 << 1,
   SEND_FLUSH: 1 << 2,
   SEND_FUA: 1 << 3,
+  ROTATIONAL: 1 << 4,
   SEND_TRIM: 1 << 5,
   SEND_WRITE_ZEROES: 1 << 6,
   SEND_DF: 1 << 7,
   CAN_MULTI_CONN: 1 << 8,
+  SEND_CACHE: 1 << 10,
+  SEND_FAST_ZERO: 1 << 11,
+  BLOCK_STATUS_PAYLOAD: 1 << 12,
 } as const;
 
 /** Size of the head of every option: IHAVEOPT, option, length. */

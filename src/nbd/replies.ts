@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Agreement } from './agreement.js';
 import type { ExportInfo } from './exports.js';
 import { transmissionFlags } from './exports.js';
 import {
@@ -41,14 +42,21 @@ export function encodeServerData(name: string, description: string): Uint8Array 
   return Buffer.concat([length, nameBytes, encodeString(description)]);
 }
 
+/** Data of REP_META_CONTEXT: u32 id, name. */
+export function encodeMetaContextData(id: number, name: string): Uint8Array {
+  const idBytes = Buffer.alloc(4);
+  idBytes.writeUInt32BE(id, 0);
+  return Buffer.concat([idBytes, encodeString(name)]);
+}
+
 /** The answer to EXPORT_NAME: u64 size, u16 flags, and 124 zero bytes unless agreed otherwise. */
 export function encodeExportNameReply(
   info: ExportInfo,
-  connection: { readonly structuredReplies: boolean; readonly noZeroes: boolean },
+  connection: { readonly agreed: Agreement; readonly noZeroes: boolean },
 ): Uint8Array {
   const bytes = Buffer.alloc(10 + (connection.noZeroes ? 0 : EXPORT_NAME_ZEROES_BYTES));
   bytes.writeBigUInt64BE(BigInt(info.sizeBytes), 0);
-  bytes.writeUInt16BE(transmissionFlags(info, connection), 8);
+  bytes.writeUInt16BE(transmissionFlags(info, connection.agreed), 8);
   return bytes;
 }
 
@@ -56,12 +64,12 @@ export function encodeExportNameReply(
 export function encodeInfoItems(
   info: ExportInfo,
   requested: ReadonlySet<number>,
-  connection: { readonly structuredReplies: boolean },
+  agreed: Agreement,
 ): Uint8Array[] {
   const exportItem = Buffer.alloc(12);
   exportItem.writeUInt16BE(INFO.EXPORT, 0);
   exportItem.writeBigUInt64BE(BigInt(info.sizeBytes), 2);
-  exportItem.writeUInt16BE(transmissionFlags(info, connection), 10);
+  exportItem.writeUInt16BE(transmissionFlags(info, agreed), 10);
   const items: Uint8Array[] = [exportItem];
   if (requested.has(INFO.NAME)) items.push(encodeStringItem(INFO.NAME, info.name));
   if (requested.has(INFO.DESCRIPTION)) {

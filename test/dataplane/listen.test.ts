@@ -188,7 +188,7 @@ void test('a client that says nothing is cut off after the handshake time', asyn
   client.destroy();
 });
 
-void test('the client past the limit of its user limit is closed, and the others go on', async (t) => {
+void test('the client past the limit of its user is closed, and the others go on', async (t) => {
   const rig = await Rig.start(t, { shards: 1 });
   await rig.serve('d');
   const where = rig.listen();

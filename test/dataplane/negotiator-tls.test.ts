@@ -33,8 +33,8 @@ function exportsFor(peer: Peer): ExportDirectory {
   return peer.tls?.certificate?.subject === 'CN=vm1' ? openDirectory(DEMO) : openDirectory();
 }
 
-/** Connection 1 of a listener with TLS; its client flags have been received. */
-function opened(mode: 'allow' | 'require', directoryFor = exportsFor) {
+/** Connection 1 of a listener with TLS; its client flags have been received, unless told not to. */
+function opened(mode: 'allow' | 'require', directoryFor = exportsFor, { flags } = { flags: true }) {
   const transport = new FakeTransport();
   const clock = new FakeClock();
   const lines: LogLine[] = [];
@@ -50,7 +50,7 @@ function opened(mode: 'allow' | 'require', directoryFor = exportsFor) {
     logger: collectingLogger(lines),
   });
   negotiator.opened({ connectionId: 1, listenerId: 4, address: ADDRESS });
-  negotiator.received(1, encodeClientFlags(3));
+  if (flags) negotiator.received(1, encodeClientFlags(3));
   return { transport, clock, lines, peers, negotiator };
 }
 
@@ -181,5 +181,22 @@ void test('a fault of our own in what a peer may see costs that connection alone
   t.same(transport.last().next, { kind: 'close' });
   t.match(lines, [{ level: 'error', fields: { cause: 'a fault of our own' } }]);
   t.equal(negotiator.negotiatingCount, 0);
+  t.end();
+});
+
+void test('a client that leaves after any byte leaves nothing behind', (t) => {
+  const clear = Buffer.concat([encodeClientFlags(3), encodeOption(99), encodeOption(OPT.STARTTLS)]);
+  const secret = Buffer.concat([encodeOption(OPT.LIST), GO]);
+  for (let count = 0; count < clear.length + secret.length; count += 1) {
+    const { negotiator, transport, clock } = opened('require', exportsFor, { flags: false });
+    for (const byte of Buffer.concat([clear, secret]).subarray(0, count)) {
+      negotiator.received(1, Uint8Array.of(byte));
+      if (transport.last().next.kind === 'start-tls') negotiator.tlsStarted(1, FACTS);
+      if (negotiator.negotiatingCount === 0) t.fail(`closed before byte ${count}`);
+    }
+    negotiator.closed(1);
+    negotiator.closed(1);
+    t.equal(negotiator.negotiatingCount + clock.pendingCount, 0, `after ${count} bytes`);
+  }
   t.end();
 });

@@ -96,7 +96,10 @@ function exportNameReplyLength(bytes: Buffer): number {
   return zeroes ? 134 : 10;
 }
 
-/** Feeds input in pieces of the given sizes (repeating) until it is used up or negotiation ends. */
+/**
+ * Feeds input in pieces of the given sizes (repeating) until it is used up, TLS starts or
+ * negotiation ends.
+ */
 export function feed(
   negotiation: Negotiation,
   input: Uint8Array,
@@ -115,7 +118,7 @@ export function feed(
       return [...actions, ...step.slice(0, -1), { ...last, leftover }];
     }
     actions.push(...step);
-    if (last?.kind === 'close') break;
+    if (last?.kind === 'close' || last?.kind === 'startTls') break;
   }
   return actions;
 }

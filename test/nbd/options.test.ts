@@ -2,6 +2,7 @@
 import { test } from 'tap';
 import { createNegotiation } from '../../src/nbd/negotiation.js';
 import {
+  EXPORT_FLAG,
   encodeInfoData,
   encodeOption,
   INFO_ID,
@@ -65,7 +66,7 @@ void test('LIST does not show an offline disk', (t) => {
   t.end();
 });
 
-for (const option of [OPT.LIST, OPT.STARTTLS, OPT.STRUCTURED_REPLY]) {
+for (const option of [OPT.LIST, OPT.STARTTLS, OPT.STRUCTURED_REPLY, OPT.EXTENDED_HEADERS]) {
   void test(`option ${option} with data is ERR_INVALID with both lengths`, (t) => {
     const [reply] = replies(opened().receive(encodeOption(option, Buffer.alloc(3))));
     t.equal(reply?.type, REP.ERR_INVALID);
@@ -81,15 +82,7 @@ void test('STARTTLS where there is no TLS is ERR_POLICY and negotiation goes on'
   t.end();
 });
 
-const unsupported = [
-  OPT.PEEK_EXPORT,
-  OPT.LIST_META_CONTEXT,
-  OPT.SET_META_CONTEXT,
-  OPT.EXTENDED_HEADERS,
-  0,
-  12,
-  0xffffffff,
-];
+const unsupported = [OPT.PEEK_EXPORT, 0, 12, 0xffffffff];
 
 for (const option of unsupported) {
   void test(`option ${option} is ERR_UNSUP with a text, and the next option is understood`, (t) => {
@@ -240,25 +233,35 @@ void test('a refused STRUCTURED_REPLY agrees on nothing', (t) => {
   t.end();
 });
 
-/** The transmission flags that GO announces. */
-function flags(name: string, structured: boolean): number {
-  const negotiation = opened();
-  if (structured) negotiation.receive(encodeOption(OPT.STRUCTURED_REPLY));
-  const [item] = replies(negotiation.receive(encodeOption(OPT.GO, encodeInfoData(name))));
-  return item?.data.readUInt16BE(10) ?? 0;
-}
+/** What a client agrees on before it asks for the flags of a disk. */
+const AGREEMENTS = {
+  nothing: [],
+  structured: [encodeOption(OPT.STRUCTURED_REPLY)],
+  extended: [encodeOption(OPT.EXTENDED_HEADERS)],
+} as const;
 
-// Bits: 0 HAS_FLAGS, 1 READ_ONLY, 2 FLUSH, 3 FUA, 5 TRIM, 6 WRITE_ZEROES, 7 DF, 8 MULTI_CONN.
-for (const [name, structured, expected] of [
-  ['demo', false, 0b1_0110_1101],
-  ['demo', true, 0b1_1110_1101],
-  ['archive', false, 0b1_0000_1111],
-  ['archive', true, 0b1_1000_1111],
+const F = EXPORT_FLAG;
+const ALWAYS = F.HAS_FLAGS | F.SEND_FLUSH | F.SEND_FUA | F.CAN_MULTI_CONN | F.SEND_CACHE;
+const DEMO_FLAGS = ALWAYS | F.SEND_TRIM | F.SEND_WRITE_ZEROES | F.SEND_FAST_ZERO;
+const ARCHIVE_FLAGS = ALWAYS | F.READ_ONLY | F.ROTATIONAL;
+
+for (const [name, agreed, expected] of [
+  ['demo', 'nothing', DEMO_FLAGS],
+  ['demo', 'structured', DEMO_FLAGS | F.SEND_DF],
+  ['demo', 'extended', DEMO_FLAGS | F.SEND_DF],
+  ['archive', 'nothing', ARCHIVE_FLAGS],
+  ['archive', 'structured', ARCHIVE_FLAGS | F.SEND_DF],
+  ['archive', 'extended', ARCHIVE_FLAGS | F.SEND_DF],
 ] as const) {
-  void test(`transmission flags of ${name}, structured replies ${structured}`, (t) => {
-    t.equal(flags(name, structured).toString(2), expected.toString(2));
-    t.end();
-  });
+  for (const option of [OPT.INFO, OPT.GO]) {
+    void test(`option ${option}: transmission flags of ${name}, agreed ${agreed}`, (t) => {
+      const negotiation = opened();
+      for (const earlier of AGREEMENTS[agreed]) negotiation.receive(earlier);
+      const [item] = replies(negotiation.receive(encodeOption(option, encodeInfoData(name))));
+      t.equal(item?.data.readUInt16BE(10).toString(2), expected.toString(2));
+      t.end();
+    });
+  }
 }
 
 for (const [clientFlags, length] of [
@@ -273,7 +276,7 @@ for (const [clientFlags, length] of [
     const reply = sent(actions);
     t.equal(reply.length, length);
     t.equal(reply.readBigUInt64BE(0), 2n ** 30n);
-    t.equal(reply.readUInt16BE(8), 0b1_0110_1101);
+    t.equal(reply.readUInt16BE(8), DEMO_FLAGS);
     t.ok(reply.subarray(10).every((byte) => byte === 0));
     t.match(actions.at(-1), { kind: 'enterTransmission', exportName: 'demo' });
     t.end();

@@ -73,13 +73,21 @@ void test('nbdinfo lists every export with its facts', async (t) => {
         can_multi_conn: true,
         can_df: true,
         is_rotational: false,
-        can_cache: false,
-        can_fast_zero: false,
+        can_cache: true,
+        can_fast_zero: true,
+        contexts: ['base:allocation'],
         block_size_minimum: 512,
         block_size_preferred: 4096,
         block_size_maximum: 33_554_432,
       },
-      { 'export-name': 'archive', is_read_only: true, can_trim: false, block_size_minimum: 4096 },
+      {
+        'export-name': 'archive',
+        is_read_only: true,
+        is_rotational: true,
+        can_trim: false,
+        can_fast_zero: false,
+        block_size_minimum: 4096,
+      },
     ],
   });
 });
@@ -114,6 +122,15 @@ void test('qemu-nbd lists the exports', async (t) => {
   t.match(stdout, /exports available: 2/);
   t.match(stdout, /export: 'demo'[^]*size: +1073741824[^]*export: 'archive'/);
   t.match(stdout, /min block: 4096/);
+  t.match(stdout, /available meta contexts: 1\s+base:allocation/);
+});
+
+void test('qemu-nbd lists a hundred exports, and asks each for its facts', async (t) => {
+  const disks = Array.from({ length: 100 }, (_, index) => ({ ...DEMO, name: `disk-${index}` }));
+  const path = await serveUnix(t, directoryOf(...disks));
+  const { status, stdout, stderr } = await run('qemu-nbd', ['--list', '--socket', path]);
+  t.equal(status, 0, stderr);
+  t.equal(stdout.match(/base:allocation/g)?.length, 100);
 });
 
 void test('nbd-client lists the exports', async (t) => {
