@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawn } from 'node:child_process';
-import { truncate, writeFile } from 'node:fs/promises';
-import type { NetConnectOpts } from 'node:net';
+import { existsSync } from 'node:fs';
+import { readFile, truncate, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import type { AddressInfo, NetConnectOpts } from 'node:net';
 import { join } from 'node:path';
+import type { ConnectionOptions } from 'node:tls';
 import type { Test } from 'tap';
 import { Rig, temporaryDirectory } from '../dataplane/rig.js';
 import type { ReplyKind } from '../support/nbd-chunk-rules.js';
 import { NbdClient } from '../support/nbd-client.js';
 import { OPT } from '../support/nbd-wire.js';
 import type { ExportFacts } from '../support/nbd-wire.js';
-import { endProcess, eventually } from '../support/process.js';
+import { endProcess, eventually, runOk } from '../support/process.js';
 
 /** Of every disk: not a round number, so that a wrongly rounded bound shows. */
 export const SIZE_BYTES = 1024 * 1024 + 512;
@@ -24,6 +27,8 @@ export interface Target {
 export interface Place {
   readonly where: NetConnectOpts;
   readonly export: string;
+  /** STARTTLS comes first, with these options. */
+  readonly tls?: ConnectionOptions;
 }
 
 export async function keyhold(t: Test): Promise<Target & { rig: Rig }> {
@@ -39,7 +44,7 @@ export async function nbdkit(t: Test): Promise<Target> {
   const serve = async (name: string, ...options: string[]): Promise<Place> => {
     const path = join(await temporaryDirectory(t), `${name}.sock`);
     const args = ['--foreground', '--unix', path, ...options, 'memory', String(SIZE_BYTES)];
-    return { where: await start(t, 'nbdkit', args, path), export: '' };
+    return { where: await start(t, 'nbdkit', args, { path }), export: '' };
   };
   const [writable, readOnly] = [await serve('rw'), await serve('ro', '--readonly')];
   return { name: 'nbdkit', writable, readOnly };
@@ -51,31 +56,74 @@ export async function qemuNbd(t: Test): Promise<Target> {
     const [path, image] = [join(dir, `${name}.sock`), join(dir, 'image')];
     await writeFile(image, '');
     await truncate(image, SIZE_BYTES);
-    const args = ['--socket', path, '--persistent', '--shared=0', '--format=raw', ...options];
-    return { where: await start(t, 'qemu-nbd', [...args, image], path), export: '' };
+    const args = [
+      '--socket',
+      path,
+      '--persistent',
+      '--shared=0',
+      '--format=raw',
+      '--description=x',
+      ...options,
+    ];
+    return { where: await start(t, 'qemu-nbd', [...args, image], { path }), export: '' };
   };
   const [writable, readOnly] = [await serve('rw'), await serve('ro', '--read-only')];
   return { name: 'qemu-nbd', writable, readOnly };
+}
+
+/** It knows no socket but TCP; the port is free when it is asked for, and ours if luck holds. */
+export async function nbdServer(t: Test): Promise<Target> {
+  const dir = await temporaryDirectory(t);
+  const port = await freePort();
+  const lines = ['[generic]', `port = ${port}`, 'listenaddr = 127.0.0.1', 'allowlist = true'];
+  for (const name of ['disk', 'fixed']) {
+    const image = join(dir, name);
+    await writeFile(image, Buffer.alloc(SIZE_BYTES));
+    lines.push(`[${name}]`, `exportname = ${image}`, 'flush = true', 'fua = true', 'trim = true');
+    if (name === 'fixed') lines.push('readonly = true');
+  }
+  await writeFile(join(dir, 'config'), `${lines.join('\n')}\n`);
+  const pidFile = join(dir, 'pid');
+  await runOk('nbd-server', ['-C', join(dir, 'config'), '-p', pidFile]); // it goes on as a daemon
+  await eventually('nbd-server has a process', () => existsSync(pidFile));
+  const pid = Number(await readFile(pidFile, 'utf8'));
+  t.teardown(() => void process.kill(pid, 'SIGKILL'));
+  const where = { port, host: '127.0.0.1' };
+  await listens('nbd-server', where);
+  const at = (name: string): Place => ({ where, export: name });
+  return { name: 'nbd-server', writable: at('disk'), readOnly: at('fixed') };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 async function start(
   t: Test,
   program: string,
   args: readonly string[],
-  path: string,
+  where: NetConnectOpts,
 ): Promise<NetConnectOpts> {
   const server = spawn(program, args, { stdio: 'ignore' });
   // qemu-nbd may take a polite end for a reason to wait.
   t.teardown(() => endProcess(server, 'SIGKILL'));
+  await listens(program, where);
+  return where;
+}
+
+async function listens(program: string, where: NetConnectOpts): Promise<void> {
   await eventually(`${program} listens`, async () => {
     try {
-      (await NbdClient.connect({ path })).destroy();
+      (await NbdClient.connect(where)).destroy();
       return true;
     } catch {
       return false;
     }
   });
-  return { path };
 }
 
 export interface Entered {
@@ -87,6 +135,7 @@ export interface Entered {
 export async function enter(t: Test, place: Place, replies: ReplyKind): Promise<Entered> {
   const client = await NbdClient.handshake(place.where);
   t.teardown(() => client.destroy());
+  if (place.tls !== undefined) await client.startTls(place.tls);
   if (replies === 'structured') await client.option(OPT.STRUCTURED_REPLY);
   if (replies === 'extended') await client.option(OPT.EXTENDED_HEADERS);
   if (replies !== 'simple') await client.setMetaContext(place.export);
