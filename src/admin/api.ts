@@ -317,6 +317,14 @@ export const auditVerifyResultSchema = z
   .meta({ id: 'AuditVerifyResult' });
 export type AuditVerifyResult = z.infer<typeof auditVerifyResultSchema>;
 
+export const reloadResultSchema = z
+  .object({
+    /** What was read anew; empty when the config names no TLS files. */
+    files: z.array(z.object({ part: z.string(), path: z.string() })),
+  })
+  .meta({ id: 'ReloadResult', description: 'TLS files that the daemon read anew.' });
+export type ReloadResult = z.infer<typeof reloadResultSchema>;
+
 export const errorBodySchema = z
   .object({
     error: z.object({
@@ -374,6 +382,8 @@ export interface AdminServices {
   deleteDisk(name: string, options: { deleteStore: boolean }, caller: Caller): Promise<void>;
 
   verifyAudit(): Promise<AuditVerifyResult>;
+  /** Reads the TLS files anew; when one cannot be used, everything stays as it was. */
+  reload(caller: Caller): Promise<ReloadResult>;
   /** Calls `listener` for each event from now on, never before it returned; must not block. */
   subscribe(listener: (event: AdminEvent) => void): () => void;
 }

@@ -12,6 +12,7 @@ import {
   diskViewSchema,
   errorBodySchema,
   eventSchema,
+  reloadResultSchema,
   setListSchema,
   setViewSchema,
   statusSchema,
@@ -25,6 +26,7 @@ import {
   type CreateSetRequest,
   type DiskDetail,
   type DiskView,
+  type ReloadResult,
   type SetView,
   type Status,
 } from './api.js';
@@ -69,6 +71,7 @@ export interface AdminClient {
   changeAllow(name: string, change: ChangeAllowRequest): Promise<AllowResult>;
   deleteDisk(name: string, options?: { deleteStore?: boolean }): Promise<void>;
   verifyAudit(): Promise<AuditVerifyResult>;
+  reload(): Promise<ReloadResult>;
   /** The OpenAPI document that the daemon serves. */
   openApi(): Promise<unknown>;
   /**
@@ -115,6 +118,7 @@ export function createAdminClient(options: {
       return callWithoutAnswer(link, { method: 'DELETE', path });
     },
     verifyAudit: () => post('/v1/audit/verify', auditVerifyResultSchema),
+    reload: () => post('/v1/reload', reloadResultSchema),
     openApi: async () => parseJson(link, await exchange(link, openApiCall)),
     events: (signal) => openEvents(link, signal),
   };

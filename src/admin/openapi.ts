@@ -4,6 +4,7 @@ import { z } from 'zod';
 import {
   allowResultSchema,
   auditVerifyResultSchema,
+  reloadResultSchema,
   changeAllowRequestSchema,
   checkResultSchema,
   connectionListSchema,
@@ -46,6 +47,7 @@ type JsonSchema = Record<string, unknown>;
 const NAMED_SCHEMAS = [
   allowResultSchema,
   auditVerifyResultSchema,
+  reloadResultSchema,
   changeAllowRequestSchema,
   checkResultSchema,
   connectionListSchema,

@@ -13,6 +13,7 @@ import {
   diskListSchema,
   diskViewSchema,
   nameParamsSchema,
+  reloadResultSchema,
   setListSchema,
   setViewSchema,
   statusSchema,
@@ -88,6 +89,16 @@ function statusRoutes(): AdminRoute[] {
       status: 200,
       answer: auditVerifyResultSchema,
       call: (services) => services.verifyAudit(),
+    },
+    {
+      method: 'POST',
+      url: '/v1/reload',
+      role: 'operate',
+      operationId: 'reload',
+      summary: 'Reads the TLS certificate, keys and client CA anew; clients stay connected',
+      status: 200,
+      answer: reloadResultSchema,
+      call: (services, { caller }) => services.reload(caller),
     },
   ];
 }

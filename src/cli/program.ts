@@ -8,6 +8,7 @@ import { addDiskCommands } from './commands/disk.js';
 import { addEventsCommand } from './commands/events.js';
 import { addHelpCommand } from './commands/help.js';
 import { addSetCommands } from './commands/set.js';
+import { addReloadCommand } from './commands/reload.js';
 import { addStatusCommand } from './commands/status.js';
 import { addVaultCommands } from './commands/vault.js';
 import { addCommonOptions, type CliContext } from './context.js';
@@ -47,6 +48,7 @@ export function createProgram(context: CliContext): Command {
   addStatusCommand(program, context);
   addEventsCommand(program, context);
   addAuditCommands(program, context);
+  addReloadCommand(program, context);
   addDevCommand(program, context);
   addDaemonCommand(program, context);
   addVaultCommands(program, context);

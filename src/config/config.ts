@@ -5,8 +5,9 @@ import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import { describeIssues, formatIssues, type SchemaIssue } from '../base/schema-issues.js';
 import { parseDurationMs } from '../base/units.js';
 import type { IdentityConfig } from '../vault/identity-config.js';
-import { isLoopback, parseAddress, type Address } from './address.js';
+import { parseAddress, type Address } from './address.js';
 import { codes } from './errors.js';
+import { checkNbd, fillNbd, type NbdConfig } from './nbd.js';
 import { isUsablePath } from './paths.js';
 import { configSchema, type ConfigFile } from './schema.js';
 
@@ -18,11 +19,7 @@ export interface FilledConfig {
   /** The file that it came from. */
   readonly path: string;
   readonly stateDir: string;
-  readonly nbd: {
-    readonly socket: string;
-    readonly listen: readonly Address[];
-    readonly tls: 'off';
-  };
+  readonly nbd: NbdConfig;
   readonly admin: { readonly socket: string };
   /** `listen` null: no metrics are served. */
   readonly metrics: { readonly listen: Address | null };
@@ -113,22 +110,8 @@ function parseDocument(text: string, path: string): unknown {
 
 /** What fields must be to each other. */
 function checkTogether(file: ConfigFile): SchemaIssue[] {
-  const issues: SchemaIssue[] = [];
-  const tls = file.nbd?.tls ?? DEFAULTS.tls;
-  if (tls !== 'off') {
-    const message = `expected off, got ${tls}: TLS is not available in this version`;
-    issues.push({ path: 'nbd.tls', message });
-  }
-  for (const [index, text] of (file.nbd?.listen ?? []).entries()) {
-    if (isLoopback(addressOf(text)) || tls === 'require') continue;
-    issues.push({
-      path: `nbd.listen[${index}]`,
-      message:
-        `expected a loopback address, got ${text}: beyond loopback NBD needs tls = "require", ` +
-        `and nbd.tls is ${tls}`,
-    });
-  }
-  const nbdSocket = file.nbd?.socket ?? DEFAULTS.nbdSocket;
+  const issues = checkNbd(file.nbd ?? {});
+  const nbdSocket = fillNbd(file.nbd ?? {}).socket;
   if (nbdSocket === (file.admin?.socket ?? DEFAULTS.adminSocket)) {
     const message = `expected another path than nbd.socket, got ${nbdSocket}`;
     issues.push({ path: 'admin.socket', message });
@@ -150,8 +133,6 @@ function relativeIdentityFiles(file: ConfigFile): SchemaIssue[] {
 /** The one place where defaults are applied. */
 const DEFAULTS = {
   stateDir: '/var/lib/keyhold',
-  nbdSocket: '/run/keyhold/nbd.sock',
-  tls: 'off',
   adminSocket: '/run/keyhold/admin.sock',
   metricsListen: '127.0.0.1:9754',
   shards: 0,
@@ -164,11 +145,7 @@ function fill(file: ConfigFile, path: string): FilledConfig {
   return {
     path,
     stateDir: file.state_dir ?? DEFAULTS.stateDir,
-    nbd: {
-      socket: file.nbd?.socket ?? DEFAULTS.nbdSocket,
-      listen: (file.nbd?.listen ?? []).map(addressOf),
-      tls: 'off',
-    },
+    nbd: fillNbd(file.nbd ?? {}),
     admin: { socket: file.admin?.socket ?? DEFAULTS.adminSocket },
     metrics: { listen: metricsListen === '' ? null : addressOf(metricsListen) },
     dataPlane: {

@@ -3,18 +3,11 @@ import { z } from 'zod';
 import { parseDurationMs } from '../base/units.js';
 import { identityConfigSchema } from '../vault/identity-config.js';
 import { parseAddress } from './address.js';
+import { nbdSchema } from './nbd.js';
 import { absolutePath, absolutePathOrEmpty, socketPath } from './paths.js';
 
 /** More shards than cores only cost; no machine that this runs on has more cores. */
 const SHARDS_MAX = 256;
-const LISTENERS_MAX = 16;
-
-const address = z
-  .string()
-  .refine(
-    (text) => parseAddress(text) !== undefined,
-    'expected an IP address and a port, such as 127.0.0.1:9754 or [::1]:9754',
-  );
 
 /** A duration with its range; both ends belong to it. */
 function duration(min: string, max: string): z.ZodString {
@@ -44,13 +37,7 @@ const proxyUrl = z.string().refine(
 /** The file as it is written; every field may be left out. `fill` applies the defaults. */
 export const configSchema = z.strictObject({
   state_dir: z.exactOptional(absolutePath),
-  nbd: z.exactOptional(
-    z.strictObject({
-      socket: z.exactOptional(socketPath),
-      listen: z.exactOptional(z.array(address).max(LISTENERS_MAX)),
-      tls: z.exactOptional(z.enum(['off', 'allow', 'require'])),
-    }),
-  ),
+  nbd: z.exactOptional(nbdSchema),
   admin: z.exactOptional(z.strictObject({ socket: z.exactOptional(socketPath) })),
   metrics: z.exactOptional(
     z.strictObject({

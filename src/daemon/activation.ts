@@ -107,7 +107,7 @@ function isForAdmin(name: string, address: ListeningAddress, config: FilledConfi
 /** The rule of `[nbd] listen`, for sockets that somebody else bound. */
 function assertMayServe({ fd, address }: InheritedSocket, config: FilledConfig): void {
   if (address.kind === 'unix' || isLoopback(address)) return;
-  const tls: string = config.nbd.tls;
+  const { tls } = config.nbd;
   if (tls === 'require') return;
   throw activationError(
     `fd ${fd}, nbd: expected a unix socket or a loopback address, got ${formatAddress(address)}: ` +

@@ -2,9 +2,11 @@
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Caller } from '../admin/api.js';
 import { type AdminServer, startAdminServer } from '../admin/server.js';
 import { type AuditLog, openAudit } from '../audit/audit-log.js';
 import { type Clock, createSystemClock } from '../base/clock.js';
+import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import { makeDirectory } from '../base/make-directory.js';
 import { createSystemRandom } from '../base/random.js';
@@ -33,6 +35,7 @@ import { codes } from './errors.js';
 import { DaemonServices } from './services.js';
 import { createMetricsSources } from './sources.js';
 import { openStateDirectory } from './state-directory.js';
+import { loadTls, reloadTls } from './tls.js';
 import { Trail } from './trail.js';
 
 /** Owner and group may connect; a disk without an allow list is theirs to use. */
@@ -58,6 +61,20 @@ interface Core {
   readonly alarms: Alarms;
 }
 
+/** What a started daemon is steered by. */
+interface Started {
+  readonly plane: DataPlane;
+  readonly reload: () => Promise<void>;
+}
+
+/** Who a signal comes from is not known. */
+const OURSELVES: Caller = {
+  uid: process.getuid?.() ?? 0,
+  gid: process.getgid?.() ?? 0,
+  pid: process.pid,
+  role: 'admin',
+};
+
 /**
  * The composition root: the only place that constructs. What is started is pushed on a stack, and
  * stopped from its top: first nobody can give commands any more, then disks go offline with their
@@ -66,9 +83,14 @@ interface Core {
 export class Daemon {
   readonly #stops: ReadonlyArray<() => Promise<void> | void>;
   readonly #plane: DataPlane;
+  readonly #reload: () => Promise<void>;
 
-  private constructor(plane: DataPlane, stops: ReadonlyArray<() => Promise<void> | void>) {
+  private constructor(
+    { plane, reload }: Started,
+    stops: ReadonlyArray<() => Promise<void> | void>,
+  ) {
     this.#plane = plane;
+    this.#reload = reload;
     this.#stops = stops;
   }
 
@@ -76,8 +98,7 @@ export class Daemon {
   static async start(options: DaemonOptions): Promise<Daemon> {
     const stops: Array<() => Promise<void> | void> = [];
     try {
-      const plane = await start(options, stops);
-      return new Daemon(plane, stops);
+      return new Daemon(await start(options, stops), stops);
     } catch (error) {
       await stopAll(stops);
       throw error;
@@ -86,6 +107,11 @@ export class Daemon {
 
   async stop(): Promise<void> {
     await stopAll(this.#stops);
+  }
+
+  /** What SIGHUP asks for. What fails is an alarm and a record, no reason to end. */
+  async reload(): Promise<void> {
+    await this.#reload();
   }
 
   /** For exits that cannot wait: tells the shards to end. */
@@ -101,19 +127,11 @@ async function stopAll(stops: ReadonlyArray<() => Promise<void> | void>): Promis
 async function start(
   { config, logger, inherited, credentialsDirectory }: DaemonOptions,
   stops: Array<() => Promise<void> | void>,
-): Promise<DataPlane> {
+): Promise<Started> {
   const lock = await openStateDirectory(config.stateDir);
   stops.push(() => lock.release());
   const addon = loadAddon();
-  const sockets = claimSockets(inherited, {
-    config,
-    claim: (fd) => {
-      const claim = (): ListeningAddress => addon.claimListener(fd);
-      return callNative("using the service manager's sockets", claim, {
-        InvalidArgument: codes.ERR_ACTIVATION,
-      });
-    },
-  });
+  const sockets = claimInherited(addon, config, inherited);
   // Whatever the limits outside say: the kernel never writes this process's memory to a disk.
   addon.forbidCoreDumps();
   const clock = createSystemClock({ bootMs: () => addon.bootTimeMs() });
@@ -146,13 +164,44 @@ async function start(
   for (const { name, message } of [...sets.broken(), ...disks.broken()]) {
     alarms.raise(`record ${name}`, message);
   }
-  await serve({ config, sockets, logger, version, audit, metrics, trail, core, stops });
+  const services = await serve({
+    config,
+    sockets,
+    logger,
+    version,
+    audit,
+    metrics,
+    trail,
+    core,
+    stops,
+  });
   stops.push(() => plane.stopNegotiating());
   // Clients that come during the end wait for the next daemon, where the service manager holds the
   // socket; else they are refused by the kernel, and not by a disk that happens to be going.
   stops.push(() => plane.closeListeners());
   logger.info({ version, pid: process.pid, admin: adminPath(sockets, config) }, 'ready');
-  return plane;
+  return { plane, reload: () => reloadOnSignal(services, logger) };
+}
+
+function claimInherited(
+  addon: Addon,
+  config: FilledConfig,
+  inherited: readonly InheritedFd[],
+): InheritedSockets {
+  const claim = (fd: number): ListeningAddress =>
+    callNative("using the service manager's sockets", () => addon.claimListener(fd), {
+      InvalidArgument: codes.ERR_ACTIVATION,
+    });
+  return claimSockets(inherited, { config, claim });
+}
+
+async function reloadOnSignal(services: DaemonServices, logger: Logger): Promise<void> {
+  try {
+    const { files } = await services.reload(OURSELVES);
+    logger.info({ files }, 'reloaded on SIGHUP');
+  } catch (error) {
+    logger.error({ cause: messageOf(error) }, 'reload on SIGHUP failed');
+  }
 }
 
 /** Sets, disks and the data plane know each other through ports; the knots are tied here. */
@@ -183,7 +232,6 @@ function createCore(options: {
     shards: config.dataPlane.shards === 0 ? availableParallelism() : config.dataPlane.shards,
     xts: config.dataPlane.xts,
     exportsFor: (peer) => disks.exportsFor(peer),
-    listenerTls: () => ({ mode: 'off' }),
     clock,
     logger,
     onShardDeath: (index, message, final) => {
@@ -217,7 +265,7 @@ async function serve(options: {
   trail: Trail;
   core: Core;
   stops: Array<() => Promise<void> | void>;
-}): Promise<void> {
+}): Promise<DaemonServices> {
   const { config, sockets, logger, version, audit, metrics, trail, core, stops } = options;
   const { plane, sets, disks, alarms, clock, addon } = core;
   const nbd = await openNbd(plane, config, sockets.nbd);
@@ -252,6 +300,7 @@ async function serve(options: {
     audit,
     alarms,
     clock,
+    reload: () => reloadTls({ plane, alarms, files: config.nbd.tlsFiles }),
   });
   if (sockets.admin === null) await makeDirectory(dirname(adminSocket), { mode: 0o755 });
   const admin: AdminServer = await startAdminServer({
@@ -264,6 +313,7 @@ async function serve(options: {
     version,
   });
   stops.push(() => admin.close());
+  return services;
 }
 
 /** Where the admin API is found. A socket without a name is reached by whoever bound it. */
@@ -278,13 +328,17 @@ async function openNbd(
   config: FilledConfig,
   inherited: readonly InheritedSocket[],
 ): Promise<string[]> {
-  for (const { fd } of inherited) plane.adoptListener(fd);
+  const { socket, socketTls, listen, tls, tlsFiles } = config.nbd;
+  if (tlsFiles !== null) loadTls(plane, tlsFiles);
+  for (const { fd, address } of inherited) {
+    plane.adoptListener(fd, address.kind === 'unix' ? socketTls : tls);
+  }
   if (inherited.length > 0) return inherited.map(({ address }) => socketText(address));
-  await makeDirectory(dirname(config.nbd.socket), { mode: 0o755 });
-  plane.listenUnix(config.nbd.socket, NBD_SOCKET_MODE);
-  const addresses = [`unix:${config.nbd.socket}`];
-  for (const { host, port } of config.nbd.listen) {
-    const bound = plane.listenTcp(host, port);
+  await makeDirectory(dirname(socket), { mode: 0o755 });
+  plane.listenUnix(socket, NBD_SOCKET_MODE, socketTls);
+  const addresses = [`unix:${socket}`];
+  for (const { host, port, tls: mode } of listen) {
+    const bound = plane.listenTcp(host, port, mode);
     addresses.push(host.includes(':') ? `[${host}]:${bound}` : `${host}:${bound}`);
   }
   return addresses;

@@ -17,6 +17,8 @@ export async function runDaemon(options: { configPath: string }): Promise<number
   const config = await loadConfig(options.configPath);
   const logger = createLogger({ level: process.env['KEYHOLD_LOG_LEVEL'] ?? 'info' });
   const stopSignal = nextSignal();
+  // Until there is something to reload: the default would end the daemon.
+  process.on('SIGHUP', () => undefined);
   // From the signal on, not from the end of the start: a start that hangs is ended by it too.
   void stopSignal.then(() => limitStop(logger));
   // A promise that somebody else's code forgot is no reason to take disks down.
@@ -29,6 +31,7 @@ export async function runDaemon(options: { configPath: string }): Promise<number
     inherited,
     credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'],
   });
+  process.on('SIGHUP', () => void daemon.reload());
   const endShards = (): void => daemon.stopNow();
   // Node joins its workers at exit: without this, an exit by any other way would never end.
   process.on('exit', endShards);

@@ -11,6 +11,7 @@ import type {
   CreateSetRequest,
   DiskDetail,
   DiskView,
+  ReloadResult,
   SetView,
   Status,
 } from '../admin/api.js';
@@ -46,6 +47,8 @@ export interface ServicesOptions {
   readonly audit: AuditLog;
   readonly alarms: Alarms;
   readonly clock: Clock;
+  /** Throws what `reload` answers. */
+  readonly reload: () => ReloadResult;
 }
 
 /** The admin API's operations on the live objects; every command leaves a record of who gave it. */
@@ -153,6 +156,12 @@ export class DaemonServices implements AdminServices {
     const { audit } = this.#options;
     const report = await audit.verify();
     return { ...report, path: audit.path, firstBad: report.firstBad ?? null };
+  }
+
+  async reload(caller: Caller): Promise<ReloadResult> {
+    return this.#command('reload', 'tls', caller, () =>
+      Promise.resolve().then(() => this.#options.reload()),
+    );
   }
 
   subscribe(listener: Parameters<AdminServices['subscribe']>[0]): () => void {

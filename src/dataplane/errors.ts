@@ -62,6 +62,11 @@ export const codes = defineErrors({
     summary: 'An address to listen on for NBD clients could not be had.',
     hint: 'check that no other server uses it, and that the directory of a socket exists',
   },
+  ERR_TLS_FILES: {
+    kind: 'invalid',
+    summary: 'A TLS certificate, key, client CA or PSK file cannot be used.',
+    hint: 'the message names the file and what does not fit; what was in use before stays in use',
+  },
   ERR_STORE_OPEN: {
     kind: 'unavailable',
     summary: 'A store could not be opened.',

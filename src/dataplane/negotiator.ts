@@ -114,9 +114,16 @@ export class Negotiator {
     this.#step(connectionId, () => negotiating.machine.receive(data));
   }
 
-  closed(connectionId: number): void {
+  /** `cause` is native code's, when it was not we who ended the negotiation. */
+  closed(connectionId: number, cause?: string): void {
     const negotiating = this.#connections.get(connectionId);
     if (negotiating === undefined) return;
+    if (cause !== undefined) {
+      const peer = peerText({ address: negotiating.address, tls: null });
+      // Why a TLS handshake failed is what an operator looks for; the rest are port scans.
+      const level = cause.startsWith('tls') ? 'info' : 'debug';
+      this.#logger[level]({ connectionId, peer, cause }, 'connection ended in negotiation');
+    }
     negotiating.deadline.cancel();
     this.#connections.delete(connectionId);
     this.#slots.release(negotiating.address);

@@ -4,10 +4,18 @@ import type { Logger } from '../base/logger.js';
 import type { DiskClient, DiskPlane, DiskSpec, PlaneDisk, PlaneDiskEvent } from '../disks/ports.js';
 import type { ExportDirectory } from '../nbd/exports.js';
 import { type Peer, peerText } from '../nbd/peer.js';
-import type { Addon, NativeConnection, NativeDisk, NativeEvent, NativePlane } from './addon.js';
+import type {
+  Addon,
+  NativeConnection,
+  NativeDisk,
+  NativeEvent,
+  NativePlane,
+  NativeTlsOptions,
+} from './addon.js';
 import { nativeLease } from './custody.js';
 import { callNative, codes } from './errors.js';
-import { type ListenerTls, Negotiator } from './negotiator.js';
+import { type TlsMode, TlsListeners } from './listener-tls.js';
+import { Negotiator } from './negotiator.js';
 import { DataPlaneDisk } from './plane-disk.js';
 import { ShardPool, type ShardStatus } from './shard-pool.js';
 
@@ -59,7 +67,6 @@ export interface DataPlaneOptions {
   readonly xts: string;
   /** The exports as this peer may see them; asked when it connects, and again after TLS. */
   readonly exportsFor: (peer: Peer) => ExportDirectory;
-  readonly listenerTls: (listenerId: number) => ListenerTls;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly onShardDeath: (index: number, message: string, final: boolean) => void;
@@ -73,6 +80,7 @@ export class DataPlane implements DiskPlane {
   readonly #native: NativePlane;
   readonly #pool: ShardPool;
   readonly #negotiator: Negotiator;
+  readonly #tls: TlsListeners;
   readonly #logger: Logger;
   readonly #events: EventTarget = { dispatch: (event) => this.#dispatch(event) };
   readonly #disks = new Map<number, OpenDisk>();
@@ -87,9 +95,10 @@ export class DataPlane implements DiskPlane {
         listenerOf(this.#events),
       ),
     );
+    this.#tls = new TlsListeners(this.#native);
     this.#negotiator = new Negotiator({
       exportsFor: options.exportsFor,
-      listenerTls: options.listenerTls,
+      listenerTls: (id) => this.#tls.of(id),
       transport: {
         respond: (connectionId, send, next) => this.#native.respond(connectionId, send, next),
         closeConnection: (connectionId) => this.#native.closeConnection(connectionId),
@@ -106,30 +115,35 @@ export class DataPlane implements DiskPlane {
     });
   }
 
-  listenUnix(path: string, mode: number): void {
+  /** Before the first listener with TLS, and again when the files have changed. */
+  loadTls(options: NativeTlsOptions): void {
+    this.#tls.load(options);
+  }
+
+  listenUnix(path: string, mode: number, tls: TlsMode = 'off'): void {
     const listen = (): number => this.#native.listenUnix(path, mode);
-    this.#listeners.push(callNative(`listening on ${path}`, listen, LISTEN_CODES));
+    this.#addListener(callNative(`listening on ${path}`, listen, LISTEN_CODES), tls);
   }
 
   /** Returns the port that was bound. */
-  listenTcp(host: string, port: number): number {
+  listenTcp(host: string, port: number, tls: TlsMode = 'off'): number {
     const bound = callNative(
       `listening on ${host}:${String(port)}`,
       () => this.#native.listenTcp(host, port),
       LISTEN_CODES,
     );
-    this.#listeners.push(bound.listenerId);
+    this.#addListener(bound.listenerId, tls);
     return bound.port;
   }
 
   /** Accepts on a listening socket that the process inherited, and owns its descriptor. */
-  adoptListener(fd: number): number {
+  adoptListener(fd: number, tls: TlsMode = 'off'): number {
     const id = callNative(
       `taking over fd ${String(fd)}`,
       () => this.#native.adoptListener(fd),
       LISTEN_CODES,
     );
-    this.#listeners.push(id);
+    this.#addListener(id, tls);
     return id;
   }
 
@@ -223,6 +237,11 @@ export class DataPlane implements DiskPlane {
     this.#native.stop();
   }
 
+  #addListener(id: number, tls: TlsMode): void {
+    this.#listeners.push(id);
+    this.#tls.set(id, tls);
+  }
+
   #wrap(native: NativeDisk, name: string): DataPlaneDisk {
     return new DataPlaneDisk({
       native,
@@ -266,7 +285,7 @@ export class DataPlane implements DiskPlane {
         );
         break;
       case 'connection-closed':
-        this.#negotiator.closed(event.connectionId);
+        this.#negotiator.closed(event.connectionId, event.cause);
         this.#tellClients(event.diskId, 'client-disconnected');
         break;
       case 'transmission-started':
@@ -299,5 +318,5 @@ export class DataPlane implements DiskPlane {
 }
 
 function peerOf({ peer: address, tls }: NativeConnection): Peer {
-  return { address, tls: tls ?? null };
+  return { address, tls };
 }

@@ -38,6 +38,7 @@ void test('every method asks the service that it is named after', async (t) => {
   await client.deleteDisk('d1');
   await client.deleteDisk('d1', { deleteStore: true });
   t.match(await client.verifyAudit(), { ok: true, records: 3 });
+  t.same(await client.reload(), { files: [{ part: 'psk', path: '/p' }] });
   t.same(services.calls, [
     'status()',
     'listConnections()',
@@ -56,6 +57,7 @@ void test('every method asks the service that it is named after', async (t) => {
     'deleteDisk("d1",{"deleteStore":false})',
     'deleteDisk("d1",{"deleteStore":true})',
     'verifyAudit()',
+    'reload()',
   ]);
 });
 

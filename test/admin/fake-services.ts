@@ -152,6 +152,7 @@ export function createFakeServices(): FakeServices {
         { path: '/a', records: 3, ok: true, lastHash: '0'.repeat(64), firstBad: null },
         'verifyAudit',
       ),
+    reload: () => answer({ files: [{ part: 'psk', path: '/p' }] }, 'reload'),
     subscribe(listener) {
       listeners.add(listener);
       return () => void listeners.delete(listener);

@@ -39,6 +39,7 @@ void test('the document is OpenAPI 3.1 and names every operation', async (t) => 
     'listConnections: get /v1/connections',
     'listDisks: get /v1/disks',
     'listSets: get /v1/sets',
+    'reload: post /v1/reload',
     'restartDisk: post /v1/disks/{name}/restart',
     'showDisk: get /v1/disks/{name}',
     'showSet: get /v1/sets/{name}',

@@ -11,6 +11,7 @@ import {
   NEGOTIATING,
   NEW_DISK,
   ONLINE_DISK,
+  RELOADED,
   SOUND_AUDIT,
   STATUS,
   TLS_CONNECTION,
@@ -44,6 +45,7 @@ for (const [args, expected] of [
   [['set', 'delete', 'demo'], {}],
   [['status'], STATUS],
   [['audit', 'verify'], SOUND_AUDIT],
+  [['reload'], RELOADED],
 ] as const) {
   void test(`${args.slice(0, 2).join(' ')} --json prints what the API answers`, async (t) => {
     const fake = await start(t);

@@ -201,7 +201,17 @@ void test('transcript: help of every command', async (t) => {
       'set check',
       'set delete',
     ],
-    ...['status', 'events', 'audit verify', 'dev', 'daemon', 'vault', 'vault serve', 'vault key'],
+    ...[
+      'status',
+      'events',
+      'audit verify',
+      'reload',
+      'dev',
+      'daemon',
+      'vault',
+      'vault serve',
+      'vault key',
+    ],
     ...['vault key create', 'vault disable', 'vault trouble', 'vault log', 'exit-codes'],
   ];
   for (const command of commands) {

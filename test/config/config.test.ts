@@ -24,7 +24,13 @@ void test('an empty file gives the documented defaults', (t) => {
   t.same(parseConfig('', PATH), {
     path: PATH,
     stateDir: '/var/lib/keyhold',
-    nbd: { socket: '/run/keyhold/nbd.sock', listen: [], tls: 'off' },
+    nbd: {
+      socket: '/run/keyhold/nbd.sock',
+      socketTls: 'off',
+      listen: [],
+      tls: 'off',
+      tlsFiles: null,
+    },
     admin: { socket: '/run/keyhold/admin.sock' },
     metrics: { listen: { host: '127.0.0.1', port: 9754 } },
     dataPlane: { shards: 0, xts: 'auto' },
@@ -35,6 +41,42 @@ void test('an empty file gives the documented defaults', (t) => {
       timeoutMs: 5000,
     },
   });
+  t.end();
+});
+
+void test('TLS of each listener and the files of all reach their places', (t) => {
+  const { nbd } = parseConfig(
+    `[nbd]
+    listen = ["0.0.0.0:10809", { address = "127.0.0.1:1", tls = "off" }, { address = "[::1]:2" }]
+    tls = "require"
+    socket_tls = "allow"
+    [nbd.certificate]
+    cert_file = "/cert"
+    key_file = "/key"
+    client_ca_file = "/ca"
+    [nbd.psk]
+    file = "/psk"`,
+    PATH,
+  );
+  t.same(nbd.listen, [
+    { host: '0.0.0.0', port: 10809, tls: 'require' },
+    { host: '127.0.0.1', port: 1, tls: 'off' },
+    { host: '::1', port: 2, tls: 'require' },
+  ]);
+  t.equal(nbd.socketTls, 'allow');
+  t.same(nbd.tlsFiles, {
+    certFile: '/cert',
+    keyFile: '/key',
+    clientCaFile: '/ca',
+    pskFile: '/psk',
+    clientCertificates: 'required',
+  });
+  t.end();
+});
+
+void test('clients show no certificate where no authority for them is named', (t) => {
+  const text = '[nbd.certificate]\ncert_file = "/c"\nkey_file = "/k"';
+  t.equal(parseConfig(text, PATH).nbd.tlsFiles?.clientCertificates, 'none');
   t.end();
 });
 
@@ -125,11 +167,28 @@ for (const [text, message] of [
   ['[nbd]\ntls = "maybe"', 'nbd.tls: expected one of "off"|"allow"|"require", got "maybe"'],
   [
     '[nbd]\ntls = "require"',
-    'nbd.tls: expected off, got require: TLS is not available in this version',
+    'nbd.tls: require needs [nbd.certificate] or [nbd.psk], and there is neither',
+  ],
+  ['[nbd]\nsocket_tls = "allow"', /^nbd.socket_tls: allow needs \[nbd.certificate\] or/],
+  [
+    '[nbd]\nlisten = [{ address = "127.0.0.1:1", tls = "allow" }]',
+    /^nbd.listen\[0\].tls: allow needs/,
   ],
   [
-    '[nbd]\ntls = "allow"',
-    'nbd.tls: expected off, got allow: TLS is not available in this version',
+    '[nbd]\nlisten = [{ adress = "127.0.0.1:1" }]',
+    /^nbd.listen\[0\]: expected an address such as "127.0.0.1:10809", or a table of address and/,
+  ],
+  [
+    '[nbd]\nlisten = [{ address = "0.0.0.0:1", tls = "allow" }]\ntls = "require"\n' +
+      '[nbd.psk]\nfile = "/psk"',
+    'nbd.listen[0]: expected a loopback address, got 0.0.0.0:1: ' +
+      'beyond loopback NBD needs tls = "require", and tls is allow',
+  ],
+  ['[nbd.certificate]\ncert_file = "/c"', 'nbd.certificate.key_file: missing: expected string'],
+  ['[nbd.psk]\nfile = "psk"', /^nbd.psk.file: expected an absolute path/],
+  [
+    '[nbd.certificate]\ncert_file = "/c"\nkey_file = "/k"\nclient_certificates = "optional"',
+    'nbd.certificate.client_certificates: optional needs client_ca_file, and there is none',
   ],
   [
     '[nbd]\nlisten = ["0.0.0.0:10809"]',

@@ -132,7 +132,6 @@ export class Rig {
       shards: options.shards,
       xts: options.xts ?? 'auto',
       exportsFor: () => directory,
-      listenerTls: () => ({ mode: 'off' }),
       clock: options.clock ?? createSystemClock({ bootMs: () => addon.bootTimeMs() }),
       logger: collectingLogger(this.lines),
       onShardDeath: (index, message, final) => void this.deaths.push({ index, message, final }),

@@ -7,6 +7,7 @@ import {
   type AdminEvent,
   type AuditVerifyResult,
   auditVerifyResultSchema,
+  reloadResultSchema,
   type CheckResult,
   changeAllowRequestSchema,
   checkResultSchema,
@@ -17,6 +18,7 @@ import {
   diskDetailSchema,
   diskListSchema,
   type DiskView,
+  type ReloadResult,
   diskViewSchema,
   errorBodySchema,
   eventSchema,
@@ -223,6 +225,13 @@ export const SOUND_AUDIT: AuditVerifyResult = {
   firstBad: null,
 };
 
+export const RELOADED: ReloadResult = {
+  files: [
+    { part: 'certificate', path: '/etc/keyhold/tls/cert.pem' },
+    { part: 'key', path: '/etc/keyhold/tls/key.pem' },
+  ],
+};
+
 export const EVENTS: AdminEvent[] = [
   { seq: 7, time: '2026-01-01T12:00:00.000Z', kind: 'disk-online', disk: 'demo', clients: 0 },
   { seq: 8, time: '2026-01-01T12:00:01.000Z', kind: 'probe', set: 'demo', message: 'two words' },
@@ -259,6 +268,7 @@ export class FakeAdmin {
     for (const set of [GRANTED_SET, DENIED_SET]) this.set(set);
     this.answer('POST /v1/sets/demo/check', CHECK, checkResultSchema);
     this.answer('POST /v1/audit/verify', SOUND_AUDIT, auditVerifyResultSchema);
+    this.answer('POST /v1/reload', RELOADED, reloadResultSchema);
     this.events(EVENTS);
   }
 

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+import { randomBytes } from 'node:crypto';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runOk } from './process.js';
+
+/** A key and a self-signed certificate, or one that `authority` signs; PEM files `NAME-*.pem`. */
+async function certify(
+  dir: string,
+  name: string,
+  options: { subject: string; extensions: readonly string[]; authority?: string },
+): Promise<void> {
+  const file = (part: string): string => join(dir, `${name}-${part}.pem`);
+  const { authority } = options;
+  await runOk('openssl', [
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
+    ...['-subj', options.subject, '-days', '2', '-keyout', file('key'), '-out', file('cert')],
+    ...(authority === undefined
+      ? []
+      : ['-CA', join(dir, `${authority}-cert.pem`), '-CAkey', join(dir, `${authority}-key.pem`)]),
+    ...options.extensions.flatMap((extension) => ['-addext', extension]),
+  ]);
+}
+
+const AUTHORITY = ['basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign,cRLSign'];
+const SERVER = [
+  'basicConstraints=critical,CA:FALSE',
+  'extendedKeyUsage=serverAuth',
+  'subjectAltName=DNS:localhost,IP:127.0.0.1',
+];
+const CLIENT = ['basicConstraints=critical,CA:FALSE', 'extendedKeyUsage=clientAuth'];
+
+/**
+ * Everything for X.509 in `dir`: `ca`, `server` and `renewed` as `NAME-cert.pem` and
+ * `NAME-key.pem`, and directories as libnbd and qemu want them: `client` (CN=vm1), `stranger`,
+ * whose certificate another authority signed, and `nobody`, without one.
+ */
+export async function makeCertificates(dir: string): Promise<void> {
+  await certify(dir, 'ca', { subject: '/CN=Test CA', extensions: AUTHORITY });
+  await certify(dir, 'other', { subject: '/CN=Other CA', extensions: AUTHORITY });
+  for (const name of ['server', 'renewed']) {
+    await certify(dir, name, { subject: `/CN=${name}`, extensions: SERVER, authority: 'ca' });
+  }
+  await certify(dir, 'client', { subject: '/CN=vm1', extensions: CLIENT, authority: 'ca' });
+  await certify(dir, 'stranger', { subject: '/CN=vm1', extensions: CLIENT, authority: 'other' });
+  for (const name of ['client', 'stranger', 'nobody']) {
+    const here = join(dir, name);
+    await mkdir(here);
+    await copyFile(join(dir, 'ca-cert.pem'), join(here, 'ca-cert.pem'));
+    if (name === 'nobody') continue;
+    await copyFile(join(dir, `${name}-cert.pem`), join(here, 'client-cert.pem'));
+    await copyFile(join(dir, `${name}-key.pem`), join(here, 'client-key.pem'));
+  }
+}
+
+const keys = new Map<string, string>();
+
+/** A PSK file; the key of a name is the same in every file that has the default name. */
+export async function makePsk(
+  dir: string,
+  names: readonly string[],
+  file = 'keys.psk',
+): Promise<void> {
+  const lines = names.map((name) => {
+    const known = `${dir}/${file}:${name}`;
+    const key = keys.get(known) ?? randomBytes(32).toString('hex');
+    keys.set(known, key);
+    return `${name}:${key}\n`;
+  });
+  await writeFile(join(dir, file), lines.join(''), { mode: 0o600 });
+}
