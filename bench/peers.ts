@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { endProcess, eventually, run, runOk } from '../test/support/process.js';
 import { Stack } from '../test/support/stack.js';
+import { makeCertificates } from '../test/support/tls-files.js';
 
 export interface Peer {
   readonly name: string;
@@ -118,6 +119,71 @@ const STARTERS: ReadonlyArray<readonly [name: string, program: string | null, st
   ['qemu-nbd luks', 'qemu-nbd', qemuLuks],
 ];
 
+/** The same certificate for both servers. */
+async function tlsFiles(dir: string): Promise<string> {
+  const files = join(dir, 'tls');
+  if (!existsSync(files)) {
+    await mkdir(files);
+    await makeCertificates(files);
+  }
+  return files;
+}
+
+/** fio cannot be told where certificates are: so the clients show none and check none. */
+function tlsUriOf(socket: string, name = ''): string {
+  return `nbds+unix:///${name}?socket=${socket}&tls-verify-peer=false`;
+}
+
+async function keyholdTls(dir: string, sectorSize: 512 | 4096): Promise<Running> {
+  const files = await tlsFiles(dir);
+  const stack = await Stack.start();
+  const store = join(dir, `keyhold-tls-${sectorSize}.img`);
+  await stack.createDisk({
+    name: 'bench',
+    size: String(DISK_BYTES),
+    diskArgs: ['--store', store, '--sector-size', String(sectorSize)],
+  });
+  await stack.stopDev();
+  const config = join(stack.dir, 'keyhold.toml');
+  const lines = [
+    '[nbd]',
+    'socket_tls = "require"',
+    `certificate.cert_file = "${files}/server-cert.pem"`,
+    `certificate.key_file = "${files}/server-key.pem"`,
+  ];
+  await writeFile(config, (await readFile(config, 'utf8')).replace('[nbd]', lines.join('\n')));
+  await stack.startDev();
+  await eventually('the disk is online', async () => {
+    return (await stack.disk('bench')).state === 'online';
+  });
+  return {
+    peer: {
+      name: `keyhold tls (${sectorSize})`,
+      uri: tlsUriOf(stack.nbdSocket, 'bench'),
+      sizeBytes: DISK_BYTES,
+    },
+    stop: () => stack.stop(),
+  };
+}
+
+const nbdkitTls: Starter = async (dir) => {
+  const files = await tlsFiles(dir);
+  const image = join(dir, 'nbdkit-tls.img');
+  await rawImage(image);
+  const socket = join(dir, 'nbdkit-tls.sock');
+  const tls = ['--tls=require', `--tls-certificates=${files}`];
+  const argv = ['nbdkit', '-f', '-U', socket, ...tls, 'file', image];
+  const running = await server('nbdkit tls', socket, argv);
+  return { ...running, peer: { ...running.peer, uri: tlsUriOf(socket) } };
+};
+
+/** With both servers the clients, which are of GnuTLS, get TLS 1.3 and their first choice, AES-256-GCM. */
+const TLS_STARTERS: typeof STARTERS = [
+  ['keyhold tls (512)', null, (dir) => keyholdTls(dir, 512)],
+  ['keyhold tls (4096)', null, (dir) => keyholdTls(dir, 4096)],
+  ['nbdkit tls', 'nbdkit', nbdkitTls],
+];
+
 /** Writes the whole disk once: a sparse store would make the first writes pay for page allocation. */
 async function fill(peer: Peer): Promise<void> {
   await runOk(
@@ -137,7 +203,7 @@ async function fill(peer: Peer): Promise<void> {
 }
 
 /** Starts every peer whose program is here, its store in memory and filled. */
-export async function startPeers(): Promise<{
+export async function startPeers(options: { tls: boolean }): Promise<{
   running: Peer[];
   absent: string[];
   stop: () => Promise<void>;
@@ -150,7 +216,7 @@ export async function startPeers(): Promise<{
     await rm(dir, { recursive: true, force: true });
   };
   try {
-    for (const [name, program, start] of STARTERS) {
+    for (const [name, program, start] of options.tls ? TLS_STARTERS : STARTERS) {
       if (program !== null && (await run('which', [program])).status !== 0) {
         absent.push(`${name}: ${program} is not installed`);
         continue;
