@@ -2,11 +2,11 @@
 import { t as file, test } from 'tap';
 import { emptyRows, flagRows, flushRows, rangeRows, readOnlyRows } from './command-table.js';
 import { openSession, runRows } from './run-rows.js';
-import { keyhold } from './targets.js';
+import { keyhold, keyholdWithTls } from './targets.js';
 
-/* The protocol's table of commands against a real data plane. */
+/* The protocol's table of commands against a real data plane, in clear and through TLS. */
 
-const targets = [await keyhold(file)];
+const targets = [await keyhold(file), await keyholdWithTls(file)];
 const KINDS = ['simple', 'structured', 'extended'] as const;
 
 for (const { name, writable, readOnly } of targets) {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { readFile } from 'node:fs/promises';
 import { t as file, test } from 'tap';
 import { NbdClient } from '../support/nbd-client.js';
 import {
@@ -14,7 +15,8 @@ import {
 import { enter, keyhold, SIZE_BYTES } from './targets.js';
 
 /*
- * What other servers get wrong, by the number of the conformance list (reference/nbd.md 1.14).
+ * What other servers get wrong, by the number of the conformance list (reference/nbd.md 1.14). The
+ * rows about TLS are in tls.test.ts.
  */
 
 const target = await keyhold(file);
@@ -170,6 +172,16 @@ void test('1.14 #15: LIST shows exactly what INFO gives', async (t) => {
   t.teardown(() => client.destroy());
   for (const { name } of await client.list()) await t.resolves(client.info(name), name);
   await t.rejects(client.info('no such disk'), { message: /refused with 0x80000006/ });
+});
+
+void test('the list that these tests follow has no other rows', async (t) => {
+  const source = await readFile(new URL(import.meta.url), 'utf8');
+  const tls = await readFile(new URL('./tls.test.ts', import.meta.url), 'utf8');
+  const numbers = [...`${source}${tls}`.matchAll(/1\.14 #(\d+)/g)].map(([, number]) => number);
+  t.strictSame(
+    [...new Set(numbers)].map(Number).sort((a, b) => a - b),
+    Array.from({ length: 15 }, (_, index) => index + 1),
+  );
 });
 
 void test('bytes before the first option are no option', async (t) => {

@@ -40,6 +40,24 @@ export async function keyhold(t: Test): Promise<Target & { rig: Rig }> {
   return { name: 'keyhold', writable: at('disk'), readOnly: at('fixed'), rig };
 }
 
+/** The same behind TLS, which it requires; the certificate is its own authority. */
+export async function keyholdWithTls(t: Test): Promise<Target & { rig: Rig }> {
+  const target = await keyhold(t);
+  const { rig } = target;
+  const [keyFile, certFile] = [join(rig.dir, 'key.pem'), join(rig.dir, 'cert.pem')];
+  const subject = ['-subj', '/CN=keyhold', '-addext', 'subjectAltName=DNS:keyhold'];
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+  const out = ['-keyout', keyFile, '-out', certFile, '-days', '2'];
+  await runOk('openssl', ['req', '-x509', ...key, ...out, ...subject]);
+  rig.plane.loadTls({ certFile, keyFile, clientCertificates: 'none', minVersion: '1.2' });
+  const path = join(rig.dir, 'tls.sock');
+  rig.plane.listenUnix(path, 0o600, 'require');
+  const tls = { ca: await readFile(certFile), servername: 'keyhold' };
+  const at = ({ export: name }: Place): Place => ({ where: { path }, export: name, tls });
+  const { writable, readOnly } = target;
+  return { name: 'keyhold with TLS', writable: at(writable), readOnly: at(readOnly), rig };
+}
+
 export async function nbdkit(t: Test): Promise<Target> {
   const serve = async (name: string, ...options: string[]): Promise<Place> => {
     const path = join(await temporaryDirectory(t), `${name}.sock`);
