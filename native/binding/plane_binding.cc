@@ -104,6 +104,7 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
          InstanceMethod<&PlaneObject::ListenTcp>("listenTcp"),
          InstanceMethod<&PlaneObject::AdoptListener>("adoptListener"),
          InstanceMethod<&PlaneObject::CloseListener>("closeListener"),
+         InstanceMethod<&PlaneObject::TakeConnection>("takeConnection"),
          InstanceMethod<&PlaneObject::Respond>("respond"),
          InstanceMethod<&PlaneObject::CloseConnection>("closeConnection"),
          InstanceMethod<&PlaneObject::CreateTlsContext>("createTlsContext"),
@@ -171,6 +172,18 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
     const Result<uint32_t> listener = plane().AdoptListener(fd);
     if (listener) return Napi::Number::New(info.Env(), listener.value());
     Throw(info.Env(), listener.error());
+    return info.Env().Undefined();
+  }
+
+  Napi::Value TakeConnection(const Napi::CallbackInfo& info) {
+    int32_t fd = -1;
+    std::span<const uint8_t> greeting;
+    if (!ReadArgument(info, 0, "fd", &fd) || !ReadArgument(info, 1, "greeting", &greeting)) {
+      return info.Env().Undefined();
+    }
+    const Result<uint32_t> connection = plane().TakeConnection(fd, greeting);
+    if (connection) return Napi::Number::New(info.Env(), connection.value());
+    Throw(info.Env(), connection.error());
     return info.Env().Undefined();
   }
 

@@ -358,6 +358,12 @@ export interface Caller {
 }
 
 /**
+ * Gives a caller's connection away: calls `adopt` with its descriptor and with what the caller must
+ * receive before anything else, and lets go of the connection when that returns.
+ */
+export type HandOver = (adopt: (fd: number, greeting: Uint8Array) => void) => void;
+
+/**
  * What the daemon implements and the server calls. Requests are validated and the caller's role is
  * checked before a call. Failures are KeyholdErrors; anything else is answered as internal.
  * `caller` is for the audit log; an implementation that needs none leaves the parameter out.
@@ -380,6 +386,9 @@ export interface AdminServices {
   restartDisk(name: string, caller: Caller): Promise<DiskView>;
   changeAllow(name: string, change: ChangeAllowRequest, caller: Caller): Promise<AllowResult>;
   deleteDisk(name: string, options: { deleteStore: boolean }, caller: Caller): Promise<void>;
+
+  /** Serves one disk, and no other, to the caller over its own connection. */
+  serveDisk(name: string, caller: Caller, handOver: HandOver): Promise<void>;
 
   verifyAudit(): Promise<AuditVerifyResult>;
   /** Reads the TLS files anew; when one cannot be used, everything stays as it was. */

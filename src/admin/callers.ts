@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import { KeyholdError } from '../base/errors.js';
 import { ROLES, type Caller, type Role } from './api.js';
+import { codes } from './errors.js';
 
 /** SO_PEERCRED of a connected unix socket; native code, since Node cannot ask. */
 export type PeerCredentials = (fd: number) => { uid: number; gid: number; pid: number };
@@ -39,6 +41,24 @@ export function identifyCaller(socket: Socket, options: CallerOptions): Caller {
 /** Whether a role includes another: status < operate < admin. */
 export function includesRole(role: Role, needed: Role): boolean {
   return ROLES.indexOf(role) >= ROLES.indexOf(needed);
+}
+
+/** Throws ERR_ADMIN_FORBIDDEN unless the caller is known and may do this. */
+export function assertRole(
+  caller: Caller | undefined,
+  needed: Role,
+  operation: string,
+): asserts caller is Caller {
+  if (caller === undefined) {
+    throw new KeyholdError(codes.ERR_ADMIN_FORBIDDEN, 'the kernel does not say who is calling');
+  }
+  const { uid, role } = caller;
+  if (includesRole(role, needed)) return;
+  throw new KeyholdError(
+    codes.ERR_ADMIN_FORBIDDEN,
+    `user ${uid} may not ${operation}: it needs role ${needed}, the caller has ${role}`,
+    { fields: { uid, role, needed } },
+  );
 }
 
 function roleOf(peer: { uid: number; gid: number; pid: number }, options: CallerOptions): Role {

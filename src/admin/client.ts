@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { request, type IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import type { z } from 'zod';
 import { codeOf, KeyholdError, messageOf, type ErrorKind } from '../base/errors.js';
 import {
@@ -31,6 +32,7 @@ import {
   type Status,
 } from './api.js';
 import { codes } from './errors.js';
+import { NBD_PROTOCOL } from './nbd-protocol.js';
 
 /** Long enough for a set creation against a slow vault with retries; milliseconds. */
 const TIMEOUT_MS = 180_000;
@@ -70,6 +72,8 @@ export interface AdminClient {
   restartDisk(name: string): Promise<DiskView>;
   changeAllow(name: string, change: ChangeAllowRequest): Promise<AllowResult>;
   deleteDisk(name: string, options?: { deleteStore?: boolean }): Promise<void>;
+  /** A connection that speaks NBD from its first byte on and serves this one disk. */
+  serveDisk(name: string): Promise<Socket>;
   verifyAudit(): Promise<AuditVerifyResult>;
   reload(): Promise<ReloadResult>;
   /** The OpenAPI document that the daemon serves. */
@@ -117,6 +121,7 @@ export function createAdminClient(options: {
       const path = `${diskPath(name)}?deleteStore=${deleteStore}`;
       return callWithoutAnswer(link, { method: 'DELETE', path });
     },
+    serveDisk: (name) => openNbd(link, { method: 'GET', path: `${diskPath(name)}/nbd` }),
     verifyAudit: () => post('/v1/audit/verify', auditVerifyResultSchema),
     reload: () => post('/v1/reload', reloadResultSchema),
     openApi: async () => parseJson(link, await exchange(link, openApiCall)),
@@ -269,6 +274,32 @@ function connectionError(link: Link, error: unknown, signal?: AbortSignal): Keyh
     `cannot reach the daemon on admin socket ${socket}: ${why}`,
     { fields, cause: error },
   );
+}
+
+function openNbd(link: Link, what: Call): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const { socketPath, timeoutMs } = link;
+    const headers = { connection: 'Upgrade', upgrade: NBD_PROTOCOL };
+    const outgoing = request({ socketPath, ...what, agent: false, headers });
+    const signal = AbortSignal.timeout(timeoutMs);
+    const giveUp = (): void => void outgoing.destroy();
+    signal.addEventListener('abort', giveUp);
+    outgoing.on('upgrade', (_answer, socket, head) => {
+      signal.removeEventListener('abort', giveUp);
+      if (head.length > 0) socket.unshift(head);
+      resolve(socket);
+    });
+    outgoing.on('response', (answer) => {
+      readAll(link, answer, signal)
+        .then((text) => {
+          throwIfError(link, what, answer, text);
+          throw responseError(link, `expected NBD, got HTTP ${String(answer.statusCode)}`);
+        })
+        .catch(reject);
+    });
+    outgoing.on('error', (error) => reject(connectionError(link, error, signal)));
+    outgoing.end();
+  });
 }
 
 async function openEvents(link: Link, signal?: AbortSignal): Promise<AsyncIterable<AdminEvent>> {

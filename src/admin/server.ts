@@ -11,8 +11,8 @@ import { describeIssues, formatIssues } from '../base/schema-issues.js';
 import { eventSchema, type AdminServices, type Caller, type Role } from './api.js';
 import {
   groupId,
+  assertRole,
   identifyCaller,
-  includesRole,
   type CallerOptions,
   type PeerCredentials,
 } from './callers.js';
@@ -21,6 +21,8 @@ import { EventStreams } from './event-streams.js';
 import { errorBody, toHttpError } from './http-errors.js';
 import { openApiOptions, type RouteDocument } from './openapi.js';
 import { createRoutes, type AdminRoute } from './routes.js';
+import { NBD_PROTOCOL } from './nbd-protocol.js';
+import { serveUpgrades } from './nbd-upgrade.js';
 import { listenOnFd, listenOnUnixSocket } from './unix-socket.js';
 
 /** Requests hold names, URLs and numbers. */
@@ -80,6 +82,8 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
       options.logger.warn({ err: error }, 'an admin caller could not be identified');
     }
   });
+  const { services, logger } = options;
+  serveUpgrades(server, { services, callers, logger });
   await app.register(swagger, openApiOptions(options.version));
   addRoutes(app, { services: options.services, streams, callers });
   await app.ready();
@@ -182,6 +186,18 @@ function addRoutes(app: FastifyInstance, parts: Parts): void {
   addEventsRoute(app, parts);
   app.route({
     method: 'GET',
+    url: '/v1/disks/:name/nbd',
+    schema: { hide: true },
+    handler: () => {
+      throw new KeyholdError(
+        codes.ERR_ADMIN_REQUEST,
+        `GET /v1/disks/NAME/nbd: expected the header Upgrade: ${NBD_PROTOCOL}`,
+      );
+    },
+    onRequest: requireRole('operate', parts.callers),
+  });
+  app.route({
+    method: 'GET',
     url: '/v1/openapi.json',
     schema: { hide: true },
     onRequest: requireRole('status', parts.callers),
@@ -258,26 +274,16 @@ function refuseOtherMethods(app: FastifyInstance, url: string, allowed: readonly
 
 function callerOf(request: FastifyRequest, callers: WeakMap<Socket, Caller>): Caller {
   const caller = callers.get(request.raw.socket);
-  if (caller !== undefined) return caller;
-  throw new KeyholdError(codes.ERR_ADMIN_FORBIDDEN, 'the kernel does not say who is calling');
+  assertRole(caller, 'status', 'call');
+  return caller;
 }
 
 /** Before the body is read, so that nobody without the right costs more than a header. */
 function requireRole(needed: Role, callers: WeakMap<Socket, Caller>) {
   return (request: FastifyRequest, _: FastifyReply, done: (error?: Error) => void): void => {
-    const { uid, role } = callerOf(request, callers);
-    if (includesRole(role, needed)) {
-      done();
-      return;
-    }
     const operation = `${request.method} ${request.routeOptions.url ?? request.url}`;
-    done(
-      new KeyholdError(
-        codes.ERR_ADMIN_FORBIDDEN,
-        `user ${uid} may not ${operation}: it needs role ${needed}, the caller has ${role}`,
-        { fields: { uid, role, needed } },
-      ),
-    );
+    assertRole(callers.get(request.raw.socket), needed, operation);
+    done();
   };
 }
 

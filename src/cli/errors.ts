@@ -13,6 +13,11 @@ export const codes = defineErrors({
       'The disk is attached, but could not be brought online; the exit code goes by its reason.',
     hint: 'it comes online by itself once the cause is gone; `keyhold disk show DISK` says more',
   },
+  ERR_CLI_STDIO: {
+    kind: 'unavailable',
+    summary: 'The connection to the daemon broke off while a disk was served over standard input.',
+    hint: '`keyhold status` tells whether the daemon runs; it cuts off clients of offline disks',
+  },
   ERR_CLI_STATE_DIRECTORY: {
     kind: 'usage',
     summary: 'The state directory of `keyhold dev` cannot be used.',

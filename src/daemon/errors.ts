@@ -17,6 +17,16 @@ export const codes = defineErrors({
     summary: 'A socket that the service manager passed cannot be used.',
     hint: 'check the socket units: stream sockets, FileDescriptorName=nbd or admin, Accept=no',
   },
+  ERR_SERVE_OFFLINE: {
+    kind: 'conflict',
+    summary: 'A disk was to be served over standard input and output, and is offline.',
+    hint: 'keyhold disk show DISK tells why',
+  },
+  ERR_SERVE_DENIED: {
+    kind: 'forbidden',
+    summary: 'The allow list of a disk does not admit the user who asked to be served.',
+    hint: 'keyhold disk allow DISK lists who may use it',
+  },
   ERR_IDENTITY_AMBIGUOUS: {
     kind: 'invalid',
     summary:

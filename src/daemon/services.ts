@@ -12,6 +12,7 @@ import type {
   DiskDetail,
   DiskView,
   ReloadResult,
+  HandOver,
   SetView,
   Status,
 } from '../admin/api.js';
@@ -20,6 +21,7 @@ import type { Clock } from '../base/clock.js';
 import { codeOf, KeyholdError } from '../base/errors.js';
 import type { DataPlane } from '../dataplane/plane.js';
 import type { DiskService } from '../disks/disk-service.js';
+import type { ExportRefusal } from '../nbd/exports.js';
 import type { SetService } from '../sets/set-service.js';
 import type { Alarms } from './alarms.js';
 import { viewConnections } from './connections.js';
@@ -152,6 +154,19 @@ export class DaemonServices implements AdminServices {
     await this.#command('disk-delete', name, caller, () => disks.delete(name, options));
   }
 
+  async serveDisk(name: string, caller: Caller, handOver: HandOver): Promise<void> {
+    const { disks, plane } = this.#options;
+    const { uid, gid, pid } = caller;
+    // eslint-disable-next-line @typescript-eslint/require-await -- a throw must be a rejection
+    await this.#command('disk-serve', name, caller, async () => {
+      disks.view(name); // an operator is told when there is no such disk; NBD clients are not
+      const address = { kind: 'unix', uid, gid, pid } as const;
+      const found = disks.exportsFor({ address, tls: null }).find(name);
+      if ('refused' in found) throw notServed(name, caller, found);
+      handOver((fd, greeting) => plane.takeConnection(fd, { greeting, only: name }));
+    });
+  }
+
   async verifyAudit(): Promise<AuditVerifyResult> {
     const { audit } = this.#options;
     const report = await audit.verify();
@@ -218,4 +233,16 @@ export class DaemonServices implements AdminServices {
     }
     return count;
   }
+}
+
+function notServed(disk: string, { uid }: Caller, { refused, text }: ExportRefusal): KeyholdError {
+  return refused === 'offline'
+    ? new KeyholdError(codes.ERR_SERVE_OFFLINE, `serving disk ${disk}: ${text}`, {
+        fields: { disk },
+      })
+    : new KeyholdError(
+        codes.ERR_SERVE_DENIED,
+        `serving disk ${disk}: its allow list does not admit user ${uid}`,
+        { fields: { disk, uid } },
+      );
 }

@@ -126,6 +126,12 @@ export interface NativePlane {
   adoptListener(fd: number): number;
   closeListener(listenerId: number): void;
   /**
+   * Serves a connected socket under a duplicate of its descriptor, which the caller keeps and must
+   * not read from any more; its `negotiation-open` has listener 0. Sends `greeting` first. Returns
+   * the connection's id.
+   */
+  takeConnection(fd: number, greeting: Uint8Array): number;
+  /**
    * Negotiation is strict ping-pong: one call for each `negotiation-open`,
    * `negotiation-tls` and `negotiation-data`.
    */

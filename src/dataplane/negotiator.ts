@@ -2,7 +2,7 @@
 import type { Clock, Timer } from '../base/clock.js';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
-import type { ExportDirectory } from '../nbd/exports.js';
+import { type ExportDirectory, onlyExport } from '../nbd/exports.js';
 import { type Action, createNegotiation, type Negotiation } from '../nbd/negotiation.js';
 import { type Peer, type PeerAddress, peerText, type TlsFacts } from '../nbd/peer.js';
 import type { NextStep } from './addon.js';
@@ -77,18 +77,27 @@ export class Negotiator {
     this.#stopping = true;
   }
 
-  opened(connection: { connectionId: number; listenerId: number; address: PeerAddress }): void {
-    const { connectionId, listenerId, address } = connection;
+  /** With `only` the client sees that export alone, without TLS. */
+  opened(connection: {
+    connectionId: number;
+    listenerId: number;
+    address: PeerAddress;
+    only?: string | undefined;
+  }): void {
+    const { connectionId, listenerId, address, only } = connection;
     const full = this.#slots.take(address);
     if (full !== undefined) {
       this.#logRefusal(address, full);
       this.#transport.respond(connectionId, null, { kind: 'close' });
       return;
     }
-    const tls = this.#listenerTls(listenerId);
+    const tls: ListenerTls = only === undefined ? this.#listenerTls(listenerId) : { mode: 'off' };
     const machine = createNegotiation({
       // Asked late, so that a fault in the answer costs this connection and nothing else.
-      exports: lazily(() => this.#exportsFor({ address, tls: null })),
+      exports: lazily(() => {
+        const all = this.#exportsFor({ address, tls: null });
+        return only === undefined ? all : onlyExport(all, only);
+      }),
       tls: tls.mode,
       stopping: () => this.#stopping,
     });

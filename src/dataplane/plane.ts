@@ -85,6 +85,8 @@ export class DataPlane implements DiskPlane {
   readonly #events: EventTarget = { dispatch: (event) => this.#dispatch(event) };
   readonly #disks = new Map<number, OpenDisk>();
   readonly #listeners: number[] = [];
+  /** Connections that serve one disk alone. */
+  readonly #onlyDisk = new Map<number, string>();
   readonly #diskIdByName = new Map<string, number>();
 
   constructor(options: DataPlaneOptions) {
@@ -145,6 +147,18 @@ export class DataPlane implements DiskPlane {
     );
     this.#addListener(id, tls);
     return id;
+  }
+
+  /**
+   * Serves disk `only`, and no other, on a connected socket; the plane works on a duplicate of its
+   * descriptor, from which nobody else may read any more. Sends `greeting` first.
+   */
+  takeConnection(fd: number, options: { greeting: Uint8Array; only: string }): void {
+    const id = callNative(`serving disk ${options.only} on fd ${String(fd)}`, () =>
+      this.#native.takeConnection(fd, options.greeting),
+    );
+    // Before its first event: events come in a later turn of the event loop.
+    this.#onlyDisk.set(id, options.only);
   }
 
   /** No new client from here on; those of an inherited socket wait in its queue. */
@@ -270,7 +284,11 @@ export class DataPlane implements DiskPlane {
   #dispatch(event: NativeEvent): void {
     switch (event.kind) {
       case 'negotiation-open':
-        this.#negotiator.opened({ ...event, address: event.peer });
+        this.#negotiator.opened({
+          ...event,
+          address: event.peer,
+          only: this.#onlyDisk.get(event.connectionId),
+        });
         break;
       case 'negotiation-tls':
         this.#negotiator.tlsStarted(event.connectionId, event.tls);
@@ -285,6 +303,7 @@ export class DataPlane implements DiskPlane {
         );
         break;
       case 'connection-closed':
+        this.#onlyDisk.delete(event.connectionId);
         this.#negotiator.closed(event.connectionId, event.cause);
         this.#tellClients(event.diskId, 'client-disconnected');
         break;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Agreement, allocationContextId, replyKind } from './agreement.js';
+import { quoteName } from '../base/names.js';
 import { TRANSMISSION_FLAG } from './protocol.js';
 
 /** What a client is told of a disk that it may use. */
@@ -28,6 +29,18 @@ export interface ExportDirectory {
   list(): readonly { readonly name: string; readonly description: string }[];
   /** By the disk's exact name; the empty name never gets here. */
   find(name: string): ExportInfo | ExportRefusal;
+}
+
+/** `directory` for a client that is to see one export of it, which is its default then. */
+export function onlyExport(directory: ExportDirectory, name: string): ExportDirectory {
+  return {
+    list: () => directory.list().filter((info) => info.name === name),
+    find(asked) {
+      if (asked === name) return directory.find(name);
+      const text = `no export ${quoteName(asked)}: this connection serves ${quoteName(name)}`;
+      return { refused: 'unknown', text };
+    },
+  };
 }
 
 /** The transmission flags: what the data plane does with this export on this connection. */

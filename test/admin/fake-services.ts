@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { writeSync } from 'node:fs';
 import type {
   AdminEvent,
   AdminServices,
@@ -147,6 +148,13 @@ export function createFakeServices(): FakeServices {
     detachDisk: (name) => answer(DISK, 'detachDisk', name),
     restartDisk: (name) => answer(DISK, 'restartDisk', name),
     deleteDisk: (name, options) => answer(undefined, 'deleteDisk', name, options),
+    serveDisk: async (name, caller, handOver) => {
+      await answer(undefined, 'serveDisk', name, caller.uid);
+      handOver((fd, greeting) => {
+        writeSync(fd, greeting);
+        writeSync(fd, 'NBDMAGIC');
+      });
+    },
     verifyAudit: () =>
       answer(
         { path: '/a', records: 3, ok: true, lastHash: '0'.repeat(64), firstBad: null },

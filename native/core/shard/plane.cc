@@ -226,54 +226,6 @@ void Plane::CloseListener(uint32_t listener_id) {
   listeners_.erase(found);
 }
 
-/// Why no further connection of this peer is taken; empty when it is.
-std::string Plane::WhyRefused(const std::string& peer_key) const {
-  if (connections_.size() >= kConnectionsMax) {
-    return std::to_string(kConnectionsMax) + " connections are open, the most there may be";
-  }
-  uint32_t of_peer = 0;
-  for (const auto& [id, record] : connections_) of_peer += record->peer_key == peer_key ? 1 : 0;
-  if (of_peer < kConnectionsPerPeerMax) return {};
-  return "its peer has " + std::to_string(of_peer) + " connections open, the most one may have";
-}
-
-void Plane::Welcome(UniqueFd socket, const ListeningSocket& listener) {
-  std::optional<PeerAddress> peer = ReadPeerAddress(socket.get());
-  if (!peer) return;
-  auto record = std::make_shared<ConnectionRecord>();
-  record->listener_id = listener.id;
-  record->peer_key = PeerKey(*peer);
-  record->peer = std::move(*peer);
-  record->connected_ns = BootTimeNs();
-  std::unique_lock lock(mutex_);
-  if (stopped_) return;
-  std::string refusal = WhyRefused(record->peer_key);
-  if (!refusal.empty()) {
-    if (record->connected_ns - refusal_told_ns_ < kRefusalEventNs) return;
-    refusal_told_ns_ = record->connected_ns;
-    lock.unlock();
-    Emit(ConnectionRefused{listener.id, record->peer, std::move(refusal)});
-    return;
-  }
-  const int shard = LeastLoaded();
-  if (shard < 0) return;
-  Slot& slot = *slots_[static_cast<size_t>(shard)];
-  record->id = next_connection_id_++;
-  record->shard = static_cast<uint32_t>(shard);
-  connections_[record->id] = record;
-  slot.connections.fetch_add(1);
-  if (!slot.mailbox.Post(AdoptConnection{std::move(socket), record})) {
-    connections_.erase(record->id);
-    slot.connections.fetch_sub(1);
-  }
-}
-
-uint64_t Plane::buffer_bytes() const {
-  uint64_t bytes = 0;
-  for (const std::unique_ptr<Slot>& slot : slots_) bytes += slot->buffer_bytes.Get();
-  return bytes;
-}
-
 void Plane::Forget(const ConnectionRecord& record) {
   std::lock_guard lock(mutex_);
   if (connections_.erase(record.id) == 1) slots_[record.shard]->connections.fetch_sub(1);

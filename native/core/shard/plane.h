@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -69,6 +70,13 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   /// descriptor stays the caller's.
   Result<uint32_t> AdoptListener(int fd);
   void CloseListener(uint32_t listener_id);
+  /// Listener of connections that came another way.
+  static constexpr uint32_t kNoListener = 0;
+  /// Serves a connected socket under a duplicate of its descriptor, which the caller keeps and must
+  /// not read from any more. Sends `greeting` first (what the protocol before NBD still owes);
+  /// it must fit into the socket's buffer. Returns the connection's id. kInvalidArgument, kSystem,
+  /// kState when a limit is reached, kClosed; on an error the greeting may have been sent.
+  Result<uint32_t> TakeConnection(int fd, std::span<const uint8_t> greeting);
 
   void Respond(uint32_t connection_id, std::vector<uint8_t> send, NextStep next);
   /// In negotiation or in transmission. Unknown ids are ignored.
@@ -143,6 +151,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   void PlaceListeners();
   void LeaveSlot(uint32_t index);
   int LeastLoaded() const;
+  Result<uint32_t> Admit(UniqueFd socket, uint32_t listener_id, PeerAddress peer);
   std::string WhyRefused(const std::string& peer_key) const;
 
   const uint32_t id_;
