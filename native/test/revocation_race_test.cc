@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint64_t kAreaBytes = 256 * 1024;  // each client has one of its own
 constexpr auto kDuration = std::chrono::seconds(3);
+constexpr uint32_t kCyclesMin = 20;  // a busy machine takes longer for them
 
 /// Writes and reads at random in its own area. A refused write leaves the old bytes, the new ones,
 /// or a mixture of sectors: so that range is written again before it is compared.
@@ -81,7 +82,7 @@ void Race(bool offline, const std::function<void(Disk&)>& revoke) {
   }
   const auto end = std::chrono::steady_clock::now() + kDuration;
   uint32_t cycles = 0;
-  while (std::chrono::steady_clock::now() < end) {
+  while (cycles < kCyclesMin || std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(std::chrono::milliseconds(cycles % 7));
     revoke(*disk);
     EXPECT_FALSE(disk->guard().present());
@@ -90,7 +91,6 @@ void Race(bool offline, const std::function<void(Disk&)>& revoke) {
   }
   stop = true;
   for (std::thread& client : clients) client.join();
-  EXPECT_GT(cycles, 20U);
 }
 
 TEST(RevocationRace, SuspendAndResumeUnderLoadLoseNothingAndFailNothing) {
