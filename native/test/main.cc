@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the tests, each with a time limit: one that hangs is named and ends the run, so that a log that
-// nobody can ask again tells which it was.
+// Runs the tests, each with a time limit: one that hangs is named and ends the run, so that a log
+// that nobody can ask again tells which it was.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>

@@ -80,15 +80,13 @@ void test('revocation under load, immediate mode', async (t) => {
   const load = startLoad(stack.uri('db'));
   await eventually('fio is connected', async () => (await stack.disk('db')).clients >= 4);
 
-  const revokedAt = Date.now();
   await stack.ok('vault', 'disable', 'db-key');
+  const disabledAtMs = Date.now();
   await eventually('offline', async () => (await stack.disk('db')).state === 'offline');
-  const elapsedMs = Date.now() - revokedAt;
 
-  await t.test('the disk is offline within one probe interval plus one second', (t) => {
-    // The poll of this test and the start of its CLI processes take part of a second themselves.
-    t.ok(elapsedMs < PROBE_INTERVAL_MS + 1000 + 800, `${String(elapsedMs)} ms`);
-    t.end();
+  await t.test('the disk is offline within one probe interval plus one second', async (t) => {
+    const elapsedMs = Date.parse((await stack.disk('db')).since) - disabledAtMs;
+    t.ok(elapsedMs < PROBE_INTERVAL_MS + 1000, `${String(elapsedMs)} ms`);
   });
 
   await t.test('disk show gives reason, key version and request id of the refusal', async (t) => {
@@ -143,7 +141,9 @@ void test('revocation under load, immediate mode', async (t) => {
     await stack.ok('vault', 'enable', 'db-key');
     const from = Date.now();
     await eventually('online', async () => (await stack.disk('db')).state === 'online');
-    t.ok(Date.now() - from < PROBE_INTERVAL_MS + 2500, `${String(Date.now() - from)} ms`);
+    // A helper process unwraps the key and has to start first.
+    const elapsedMs = Date.parse((await stack.disk('db')).since) - from;
+    t.ok(elapsedMs < PROBE_INTERVAL_MS + 2500, `${String(elapsedMs)} ms`);
   });
 
   await t.test('the data is intact', async (t) => {
