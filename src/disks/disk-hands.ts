@@ -197,8 +197,9 @@ export class DiskHands {
     { dek, resumed }: { dek: HeaderDek; resumed: boolean },
   ): Promise<void> {
     await set.useSetKey((key) => {
+      const beforeBootMs = this.#options.clock.bootMs(); // what is wiped afterwards is news
       planeDisk.unlock(key, dek);
-      this.#unlockedBootMs = this.#options.clock.bootMs();
+      this.#unlockedBootMs = beforeBootMs;
     });
     this.#options.emit('unlocked', { disk: this.#ref, resumed });
   }

@@ -189,10 +189,12 @@ export class DiskRunner {
       .catch((error: unknown) => this.#reportUnexpected(error));
   }
 
+  /** Whether news is stale shows when its turn comes: a resume may stand before it in the queue. */
   #notify(event: LifecycleEvent): void {
     void this.#queue
       .run(async () => {
-        if (!this.#closed) await this.#process(event);
+        const stale = event.kind === 'lease-ended' && this.#hands.isStale(event.keyWipedBootMs);
+        if (!this.#closed && !stale) await this.#process(event);
       })
       .catch((error: unknown) => this.#reportUnexpected(error));
   }
@@ -344,7 +346,7 @@ export class DiskRunner {
   #onPlaneEvent(event: PlaneDiskEvent): void {
     switch (event.kind) {
       case 'lease-ended':
-        if (!this.#hands.isStale(event.keyWipedBootMs)) this.#notify(event);
+        this.#notify(event);
         break;
       case 'store-error': {
         const { operation, errno } = event;

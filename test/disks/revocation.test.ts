@@ -158,6 +158,21 @@ void test('immediate: news of an old wipe does not suspend a disk that was unloc
   t.equal(world.state(), 'online');
 });
 
+void test('immediate: news of a wipe that comes while the disk is being resumed is old by its turn', async (t) => {
+  const world = await withDisk(t, { leaseMs: 60_000 });
+  world.vault.behave(KEY_URL, SILENT);
+  await world.pass(70_000);
+  const keyWipedBootMs = world.clock.bootMs();
+  world.vault.latencyMs = 1000;
+  world.vault.behave(KEY_URL, PROOF);
+  await world.during(world.sets.check('s'));
+  t.equal(world.state(), 'suspended', 'the key is still being unwrapped');
+  world.planeDisk().tell({ kind: 'lease-ended', keyWipedBootMs });
+  await world.pass(2000);
+  t.equal(world.state(), 'online');
+  t.strictSame(world.events('open-failed'), []);
+});
+
 void test('a deleted key shows key-deleted', async (t) => {
   const world = await withDisk(t);
   world.vault.behave(KEY_URL, DELETED);

@@ -23,8 +23,12 @@ async function findAnywhere(stack: Stack, needles: readonly Needle[]): Promise<s
   return found;
 }
 
-/** Writes 4 MiB full of a marker and reads it back, on two connections. */
+/**
+ * Writes 4 MiB full of a marker and reads it back, on two connections. A dump before it may have
+ * frozen the daemon for longer than the lease; the disk is back as soon as a probe is answered.
+ */
 async function passMarker(stack: Stack, disk: string, marker: Buffer): Promise<void> {
+  await eventually('online', async () => (await stack.disk(disk)).state === 'online');
   const path = join(stack.dir, 'marker');
   await writeFile(path, Buffer.concat(Array.from({ length: 65_536 }, () => marker)));
   await runOk('nbdcopy', ['-C', '2', path, stack.uri(disk)]);
