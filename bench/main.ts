@@ -7,9 +7,9 @@ import { WORKLOADS } from './workloads.js';
 
 const HELP = `usage: npm run bench -- [--quick] [--tls] [--json] [--rounds N] [--seconds S]
 
-Runs the same workloads against keyhold and the peers that are installed, interleaved round by round
-on one machine, and prints medians and ratios. The store is in memory (/dev/shm) and filled first. With --tls: keyhold and nbdkit, both with TLS 1.3, AES-256-GCM
-and the same certificate.
+Runs the same workloads against keyhold and the peers that are installed, interleaved round by
+round on one machine, and prints medians and ratios. The store is in memory (/dev/shm) and filled
+first. With --tls: keyhold and nbdkit, both with TLS 1.3, AES-256-GCM and the same certificate.
 `;
 
 async function main(): Promise<void> {
