@@ -100,7 +100,8 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
   static Napi::Function Define(Napi::Env env) {
     return DefineClass(
         env, kClassName,
-        {Accessor<&PlaneObject::Id>("id"), InstanceMethod<&PlaneObject::ListenUnix>("listenUnix"),
+        {Accessor<&PlaneObject::Id>("id"), Accessor<&PlaneObject::EngineInUse>("engine"),
+         InstanceMethod<&PlaneObject::ListenUnix>("listenUnix"),
          InstanceMethod<&PlaneObject::ListenTcp>("listenTcp"),
          InstanceMethod<&PlaneObject::AdoptListener>("adoptListener"),
          InstanceMethod<&PlaneObject::CloseListener>("closeListener"),
@@ -122,6 +123,18 @@ class PlaneObject final : public Wrapped<PlaneObject, PlaneHandle> {
     const auto self = CoreOf(info.This(), "this");
     if (self == nullptr) return info.Env().Undefined();
     return Napi::Number::New(info.Env(), self->plane->id());
+  }
+
+  static Napi::Value EngineInUse(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto self = CoreOf(info.This(), "this");
+    if (self == nullptr) return env.Undefined();
+    const EngineChoice& engine = self->plane->engine();
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("name", std::string(EngineName(engine.engine)));
+    object.Set("why", engine.why);
+    object.Set("fallback", engine.fallback);
+    return object;
   }
 
   Napi::Value ListenUnix(const Napi::CallbackInfo& info) {
@@ -328,7 +341,8 @@ Napi::Value CreatePlane(const Napi::CallbackInfo& info) {
   Plane::Options plane_options{};
   if (!ReadArgument(info, 0, "options", &options) || !ReadArgument(info, 1, "onEvent", &on_event) ||
       !ReadField(options, "shards", &plane_options.shards) ||
-      !ReadField(options, "xts", &plane_options.xts_kernel)) {
+      !ReadField(options, "xts", &plane_options.xts_kernel) ||
+      !ReadField(options, "engine", &plane_options.engine)) {
     return env.Undefined();
   }
   std::shared_ptr<EventBridge> bridge = EventBridge::Create(env, on_event);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs the tests, each with a time limit: one that hangs is named and ends the run, so that a log
 // that nobody can ask again tells which it was.
+//   --engine=epoll  the shards of all tests run on that engine instead of io_uring
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
@@ -9,6 +10,9 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
+
+#include "test/plane_fixture.h"
 
 namespace {
 
@@ -38,6 +42,15 @@ class TimeLimit : public testing::EmptyTestEventListener {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
+  constexpr std::string_view kEngine = "--engine=";
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (!argument.starts_with(kEngine)) {
+      std::fprintf(stderr, "core_tests: unknown argument %s\n", argv[i]);
+      return 2;
+    }
+    keyhold::test::engine_under_test = argument.substr(kEngine.size());
+  }
   struct sigaction action{};
   action.sa_handler = EndHungTest;
   ::sigaction(SIGALRM, &action, nullptr);

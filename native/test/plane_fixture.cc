@@ -74,9 +74,10 @@ void FaultStore::Continue(Ring& ring, StoreOp& op, int32_t result) {
 }
 
 TestPlane::TestPlane(uint32_t shards) {
-  Result<std::shared_ptr<Plane>> plane =
-      Plane::Create({shards, "auto"}, [this](Event event) { OnEvent(std::move(event)); });
-  plane_ = plane.Take();
+  Plane::Options options{shards, "auto"};
+  options.engine = engine_under_test;
+  plane_ = Plane::Create(std::move(options), [this](Event event) { OnEvent(std::move(event)); })
+               .Take();
   lease_->Renew(BootTimeNs(), 3'600'000'000'000);
   for (uint32_t i = 0; i < shards; ++i) RunShardAgain(i);
   EXPECT_TRUE(Eventually([&] { return plane_->running_shards() == shards; }));

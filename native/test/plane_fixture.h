@@ -84,6 +84,9 @@ struct DiskSetup {
   bool unlocked = true;
 };
 
+/// The engine of every TestPlane: io_uring, unless the tests run with --engine=epoll.
+inline std::string engine_under_test = "io_uring";
+
 /// A plane with shards on threads of this process, and disks on files in a temporary directory.
 class TestPlane {
  public:

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -11,11 +8,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +18,7 @@
 #include "core/secret/secret_arena.h"
 #include "core/secret/secret_buffer.h"
 #include "core/secret/secret_pages.h"
+#include "test/syscall_filter.h"
 
 namespace keyhold {
 namespace {
@@ -204,16 +200,8 @@ std::string FlagsOfMapping(const void* address) {
 
 /// Runs in a child: a kernel without memfd_secret, as seccomp makes it.
 void AllocateWithoutMemfdSecret() {
-  constexpr uint32_t kMemfdSecret = 447;
-  sock_filter program[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kMemfdSecret, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog filter{std::size(program), program};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) _exit(2);
-  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) != 0) _exit(2);
+  constexpr long kMemfdSecret = 447;
+  test::ForbidSyscall(kMemfdSecret, ENOSYS);
   if (secret::HasMemfdSecret()) _exit(3);
   SecretBuffer buffer = Filled(kLarge, 0x21);
   const std::string flags = FlagsOfMapping(buffer.bytes().data());

@@ -271,6 +271,8 @@ export const statusSchema = z
     shards: z.array(z.object({ index: count, alive: z.boolean(), restarts: count })),
     /** Name of the XTS kernel in use. */
     xtsKernel: z.string(),
+    /** What carries the shards' reads and writes: `io_uring` or `epoll`. */
+    engine: z.object({ name: z.string(), why: z.string() }),
     /** NBD addresses: `unix:/path` or `host:port`. */
     nbd: z.array(z.string()),
     /** URL of the metrics; null when they are off. */

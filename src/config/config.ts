@@ -9,7 +9,7 @@ import { parseAddress, type Address } from './address.js';
 import { codes } from './errors.js';
 import { checkNbd, fillNbd, type NbdConfig } from './nbd.js';
 import { isUsablePath } from './paths.js';
-import { configSchema, type ConfigFile } from './schema.js';
+import { configSchema, type ConfigFile, type ENGINE_SETTINGS } from './schema.js';
 
 /** A config that a person writes is a few KiB. */
 const FILE_BYTES_MAX = 2 ** 20;
@@ -28,6 +28,8 @@ export interface FilledConfig {
     readonly shards: number;
     /** `auto` or a kernel's name; whether this machine can run it, native code says. */
     readonly xts: string;
+    /** Whether this host permits it, native code says. */
+    readonly engine: (typeof ENGINE_SETTINGS)[number];
   };
   /** Left out: the disk service's own defaults, 30 s and 60 s. */
   readonly disks: {
@@ -137,6 +139,7 @@ const DEFAULTS = {
   metricsListen: '127.0.0.1:9754',
   shards: 0,
   xts: 'auto',
+  engine: 'auto',
   vaultTimeout: '5s',
 } as const;
 
@@ -151,6 +154,7 @@ function fill(file: ConfigFile, path: string): FilledConfig {
     dataPlane: {
       shards: file.data_plane?.shards ?? DEFAULTS.shards,
       xts: file.data_plane?.xts ?? DEFAULTS.xts,
+      engine: file.data_plane?.engine ?? DEFAULTS.engine,
     },
     disks: {
       ...(file.disks?.linger === undefined ? {} : { lingerMs: parseDurationMs(file.disks.linger) }),

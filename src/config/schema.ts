@@ -9,6 +9,8 @@ import { absolutePath, absolutePathOrEmpty, socketPath } from './paths.js';
 /** More shards than cores only cost; no machine that this runs on has more cores. */
 const SHARDS_MAX = 256;
 
+export const ENGINE_SETTINGS = ['auto', 'io_uring', 'epoll'] as const;
+
 /** A duration with its range; both ends belong to it. */
 function duration(min: string, max: string): z.ZodString {
   const [minMs, maxMs] = [parseDurationMs(min), parseDurationMs(max)];
@@ -54,6 +56,7 @@ export const configSchema = z.strictObject({
       xts: z.exactOptional(
         z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'expected auto or a kernel'),
       ),
+      engine: z.exactOptional(z.enum(ENGINE_SETTINGS)),
     }),
   ),
   disks: z.exactOptional(

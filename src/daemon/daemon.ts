@@ -231,6 +231,7 @@ function createCore(options: {
     addon,
     shards: config.dataPlane.shards === 0 ? availableParallelism() : config.dataPlane.shards,
     xts: config.dataPlane.xts,
+    engine: config.dataPlane.engine,
     exportsFor: (peer) => disks.exportsFor(peer),
     clock,
     logger,

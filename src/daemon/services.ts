@@ -71,6 +71,7 @@ export class DaemonServices implements AdminServices {
       uptimeSeconds: Math.max(0, (clock.nowMs() - startedAtMs) / 1000),
       shards: plane.shards(),
       xtsKernel,
+      engine: { name: plane.engine.name, why: plane.engine.why },
       nbd: [...nbd],
       metrics: metricsUrl,
       adminSocket,

@@ -66,6 +66,8 @@ export interface NativePlaneOptions {
   shards: number;
   /** "auto" or a kernel's name. */
   xts: string;
+  /** "auto", "io_uring" or "epoll"; System when "io_uring" cannot be had. */
+  engine: string;
 }
 
 export interface NativeDiskOptions {
@@ -111,7 +113,16 @@ export type NextStep =
       leftover: Uint8Array;
     };
 
+/** What carries the shards' reads, writes, sends and receives. */
+export interface NativeEngine {
+  readonly name: string;
+  readonly why: string;
+  /** "auto" did not get io_uring. */
+  readonly fallback: boolean;
+}
+
 export interface NativePlane {
+  readonly engine: NativeEngine;
   readonly id: number;
   /**
    * Adopts a listening socket path: binds, chmods, listens. An existing stale socket is replaced.

@@ -9,6 +9,7 @@ import type {
   NativeConnection,
   NativeDisk,
   NativeEvent,
+  NativeEngine,
   NativePlane,
   NativeTlsOptions,
 } from './addon.js';
@@ -65,6 +66,7 @@ export interface DataPlaneOptions {
   readonly addon: Addon;
   readonly shards: number;
   readonly xts: string;
+  readonly engine: string;
   /** The exports as this peer may see them; asked when it connects, and again after TLS. */
   readonly exportsFor: (peer: Peer) => ExportDirectory;
   readonly clock: Clock;
@@ -93,10 +95,16 @@ export class DataPlane implements DiskPlane {
     this.#logger = options.logger;
     this.#native = callNative('creating the data plane', () =>
       options.addon.createPlane(
-        { shards: options.shards, xts: options.xts },
+        { shards: options.shards, xts: options.xts, engine: options.engine },
         listenerOf(this.#events),
       ),
     );
+    const { name, why, fallback } = this.#native.engine;
+    if (fallback) {
+      options.logger.warn({ engine: name, why }, 'io_uring cannot be used: epoll is slower');
+    } else {
+      options.logger.info({ engine: name, why }, 'the data plane has its engine');
+    }
     this.#tls = new TlsListeners(this.#native);
     this.#negotiator = new Negotiator({
       exportsFor: options.exportsFor,
@@ -115,6 +123,10 @@ export class DataPlane implements DiskPlane {
       logger: options.logger,
       onDeath: options.onShardDeath,
     });
+  }
+
+  get engine(): NativeEngine {
+    return this.#native.engine;
   }
 
   /** Before the first listener with TLS, and again when the files have changed. */

@@ -102,6 +102,7 @@ export const STATUS: Status = {
   uptimeSeconds: 3.5,
   shards: [{ index: 0, alive: true, restarts: 0 }],
   xtsKernel: 'evp',
+  engine: { name: 'io_uring', why: 'this host permits it' },
   nbd: ['unix:/run/keyhold/nbd.sock'],
   metrics: 'http://127.0.0.1:9754/metrics',
   adminSocket: '/run/keyhold/admin.sock',

@@ -120,7 +120,7 @@ export class Rig {
   readonly #exports = new Map<string, ExportInfo>();
   #sockets = 0;
 
-  constructor(dir: string, options: { shards: number; clock?: Clock; xts?: string }) {
+  constructor(dir: string, options: { shards: number; clock?: Clock; xts?: string; engine?: string }) {
     this.dir = dir;
     const directory: ExportDirectory = {
       list: () => [...this.#exports.values()],
@@ -131,6 +131,7 @@ export class Rig {
       addon,
       shards: options.shards,
       xts: options.xts ?? 'auto',
+      engine: options.engine ?? 'auto',
       exportsFor: () => directory,
       clock: options.clock ?? createSystemClock({ bootMs: () => addon.bootTimeMs() }),
       logger: collectingLogger(this.lines),

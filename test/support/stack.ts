@@ -34,14 +34,19 @@ export class Stack {
   readonly dir: string;
   #dev: ChildProcess | undefined;
   #output = '';
+  readonly #through: readonly string[];
 
-  private constructor(dir: string) {
+  private constructor(dir: string, through: readonly string[]) {
     this.dir = dir;
+    this.#through = through;
   }
 
-  /** Starts the system in a new directory, which is removed by `stop`. */
-  static async start(): Promise<Stack> {
-    const stack = new Stack(await mkdtemp(join(tmpdir(), 'keyhold-e2e-')));
+  /**
+   * Starts the system in a new directory, which is removed by `stop`. `through` is a command that
+   * ends in executing its further arguments.
+   */
+  static async start({ through = [] }: { through?: readonly string[] } = {}): Promise<Stack> {
+    const stack = new Stack(await mkdtemp(join(tmpdir(), 'keyhold-e2e-')), through);
     await stack.startDev();
     return stack;
   }
@@ -71,7 +76,8 @@ export class Stack {
   async startDev(): Promise<void> {
     // Any port: files of tests run side by side, and two of them would find the usual one free.
     const args = ['dev', '--state', this.dir, '--no-demo-disk', '--metrics-port', '0'];
-    const dev = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const [command = '', ...rest] = [...this.#through, process.execPath, main, ...args];
+    const dev = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#dev = dev;
     let stdout = '';
     const ready = new Promise<void>((resolve, reject) => {

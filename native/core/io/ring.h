@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <liburing.h>
+#include <linux/time_types.h>
+#include <sys/socket.h>
 
 #include <cstdint>
 #include <memory>
 #include <span>
 
 #include "core/base/result.h"
+#include "core/io/engine.h"
+#include "core/io/ring_call.h"
 
 namespace keyhold {
 
 class Ring;
 
 /// One operation at a time on a Ring, embedded in the object that owns the memory it works on. The
-/// kernel may touch that memory until `pending()` is false again, so destroying a pending operation
-/// is a programmer's error and aborts.
+/// kernel, or a thread of the ring, may touch that memory until `pending()` is false again, so
+/// destroying a pending operation is a programmer's error and aborts.
 class RingOp {
  public:
   RingOp() = default;
@@ -38,6 +41,7 @@ class RingOp {
   RingOp* previous_ = nullptr;
   RingOp* next_ = nullptr;
   bool pending_ = false;
+  RingCall call_;
 };
 
 /// A RingOp that calls a method of its owner.
@@ -54,64 +58,78 @@ class MemberOp final : public RingOp {
   Method method_;
 };
 
-/// One io_uring, used by the thread that created it and no other. Submissions are collected and go
-/// to the kernel in SubmitAndWait, completions come out in Dispatch: so one system call carries a
-/// batch each way.
+/// What a shard waits on: sockets, files, timers. Used by the thread that created it and no other.
+/// Operations are collected and begin in SubmitAndWait, completions come out in Dispatch: so one
+/// turn carries a batch each way.
+///
+/// Two engines stand behind it: UringRing, and EpollRing for hosts that forbid io_uring.
 class Ring {
  public:
-  static constexpr unsigned kSubmissionEntries =
-      1024;  // a full queue is submitted early, not refused
-  static constexpr unsigned kCompletionEntries =
-      8192;  // beyond it the kernel keeps an overflow list
-
-  /// SINGLE_ISSUER | DEFER_TASKRUN | COOP_TASKRUN where the kernel has them, else plain.
-  static Result<std::unique_ptr<Ring>> Create();
-  ~Ring();
+  static Result<std::unique_ptr<Ring>> Create(Engine engine);
+  virtual ~Ring() = default;
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
-  void Receive(RingOp& op, int fd, std::span<uint8_t> into);
-  void ReceiveMessage(RingOp& op, int fd, msghdr* message);
-  void Send(RingOp& op, int fd, std::span<const uint8_t> bytes);
-  void SendMessage(RingOp& op, int fd, const msghdr* message);
+  // Sockets: at most one of the receiving and one of the sending kind is pending on a descriptor.
+  virtual void Receive(RingOp& op, int fd, std::span<uint8_t> into) = 0;
+  virtual void ReceiveMessage(RingOp& op, int fd, msghdr* message) = 0;
+  virtual void Send(RingOp& op, int fd, std::span<const uint8_t> bytes) = 0;
+  virtual void SendMessage(RingOp& op, int fd, const msghdr* message) = 0;
   /// The accepted socket is close-on-exec.
-  void Accept(RingOp& op, int fd);
-  void Read(RingOp& op, int fd, uint8_t* into, uint32_t length_bytes, uint64_t offset_bytes);
-  void Write(RingOp& op, int fd, const uint8_t* from, uint32_t length_bytes, uint64_t offset_bytes);
-  void DataSync(RingOp& op, int fd);
-  void Allocate(RingOp& op, int fd, int mode, uint64_t offset_bytes, uint64_t length_bytes);
+  virtual void Accept(RingOp& op, int fd) = 0;
+  /// Waits until an eventfd is not zero, takes its count and makes it zero again.
+  virtual void ReadEvent(RingOp& op, int fd, uint64_t* count) = 0;
+
+  // Regular files and block devices.
+  virtual void Read(RingOp& op, int fd, uint8_t* into, uint32_t length_bytes,
+                    uint64_t offset_bytes) = 0;
+  virtual void Write(RingOp& op, int fd, const uint8_t* from, uint32_t length_bytes,
+                     uint64_t offset_bytes) = 0;
+  virtual void DataSync(RingOp& op, int fd) = 0;
+  virtual void Allocate(RingOp& op, int fd, int mode, uint64_t offset_bytes,
+                        uint64_t length_bytes) = 0;
   /// `advice` is one of POSIX_FADV_.
-  void Advise(RingOp& op, int fd, uint64_t offset_bytes, uint32_t length_bytes, int advice);
+  virtual void Advise(RingOp& op, int fd, uint64_t offset_bytes, uint32_t length_bytes,
+                      int advice) = 0;
+
   /// `interval` must live until the operation is done. Completes with -ETIME.
-  void Timeout(RingOp& op, __kernel_timespec* interval);
+  virtual void Timeout(RingOp& op, __kernel_timespec* interval) = 0;
   /// Completes with 0 in the next Dispatch.
-  void Nop(RingOp& op);
+  virtual void Nop(RingOp& op) = 0;
 
-  /// Asks the kernel to give up a pending operation. The operation still completes, with -ECANCELED
-  /// when the cancellation won the race.
-  void Cancel(RingOp& op);
+  /// Asks to give up a pending operation. It still completes, in a Dispatch: with -ECANCELED when
+  /// the cancellation won the race, and as if nothing had been asked when a file operation runs.
+  virtual void Cancel(RingOp& op) = 0;
 
-  /// Submits what was collected and waits for at least one completion. An error means that the ring
+  /// Begins what was collected and waits for at least one completion. An error means that the ring
   /// is unusable.
-  Status SubmitAndWait();
+  virtual Status SubmitAndWait() = 0;
   /// Calls OnRingDone of every completed operation.
-  void Dispatch();
+  virtual void Dispatch() = 0;
 
   /// Cancels everything and reaps it, calling OnRingReaped instead of OnRingDone. False when
-  /// operations were still pending after `timeout_ns`: their memory must then never be freed.
+  /// operations were still pending after `timeout_ns`: their memory must then never be freed, nor
+  /// the ring.
   bool CancelAll(int64_t timeout_ns);
 
   size_t pending_count() const { return pending_count_; }
 
- private:
+ protected:
   Ring() = default;
-  io_uring_sqe* Begin(RingOp& op);
-  io_uring_sqe* NextEntry();
+  /// Puts `op` on the list of what is pending.
+  void Begin(RingOp& op);
+  static bool Pending(const RingOp& op) { return op.pending_; }
+  static RingCall& CallOf(RingOp& op) { return op.call_; }
+  /// Ends `op` and tells its owner. Nothing may touch `op` afterwards: the owner may be gone.
+  void Complete(RingOp& op, int32_t result);
+  void Reap(RingOp& op, int32_t result);
+  /// Reaps what is completed, having waited for it at most `wait_ns`. False when the ring is
+  /// unusable.
+  virtual bool ReapSome(int64_t wait_ns) = 0;
+
+ private:
   void Finish(RingOp& op);
 
-  io_uring ring_{};
-  bool ready_ = false;
-  int broken_errno_ = 0;
   RingOp* first_ = nullptr;
   size_t pending_count_ = 0;
 };

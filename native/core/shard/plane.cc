@@ -48,8 +48,11 @@ Error StoppedError(const std::string& operation) {
 
 }  // namespace
 
-Plane::Plane(Options options, EventSink sink)
-    : id_(NextPlaneId()), options_(std::move(options)), sink_(std::move(sink)) {
+Plane::Plane(Options options, EngineChoice engine, EventSink sink)
+    : id_(NextPlaneId()),
+      options_(std::move(options)),
+      engine_(std::move(engine)),
+      sink_(std::move(sink)) {
   for (uint32_t i = 0; i < options_.shards; ++i) slots_.push_back(std::make_unique<Slot>());
 }
 
@@ -61,7 +64,9 @@ Result<std::shared_ptr<Plane>> Plane::Create(Options options, EventSink sink) {
   }
   Status kernel = CheckKernel(options.xts_kernel);
   if (!kernel) return kernel.error();
-  std::shared_ptr<Plane> plane(new Plane(std::move(options), std::move(sink)));
+  Result<EngineChoice> engine = ChooseEngine(options.engine, options.shards);
+  if (!engine) return engine.error();
+  std::shared_ptr<Plane> plane(new Plane(std::move(options), engine.Take(), std::move(sink)));
   Registry& registry = TheRegistry();
   std::lock_guard lock(registry.mutex);
   registry.planes[plane->id_] = plane;

@@ -13,6 +13,7 @@
 #include "core/base/result.h"
 #include "core/disk/disk.h"
 #include "core/disk/event.h"
+#include "core/io/engine.h"
 #include "core/shard/listener.h"
 #include "core/shard/mailbox.h"
 #include "core/shard/message.h"
@@ -41,8 +42,10 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     uint32_t shards;
     std::string xts_kernel;                                      // "auto" or a kernel's name
     int64_t last_answer_ns_max = Negotiation::kLastAnswerNsMax;  // tests wait less
+    std::string engine = "auto";                                 // see ChooseEngine
   };
-  /// kInvalidArgument when the number of shards or the kernel's name is out of range.
+  /// kInvalidArgument when the number of shards or a name is out of range; kSystem when the engine
+  /// cannot be had.
   static Result<std::shared_ptr<Plane>> Create(Options options, EventSink sink);
   /// Null when there is no such plane any more.
   static std::shared_ptr<Plane> Find(uint32_t id);
@@ -50,6 +53,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
 
   uint32_t id() const { return id_; }
   const std::string& xts_kernel() const { return options_.xts_kernel; }
+  const EngineChoice& engine() const { return engine_; }
 
   /// Runs a shard on the calling thread until Stop (ok) or until it dies (the error).
   Status RunShard(uint32_t index);
@@ -146,7 +150,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     int shard = -1;  // where it accepts; -1: nowhere
   };
 
-  Plane(Options options, EventSink sink);
+  Plane(Options options, EngineChoice engine, EventSink sink);
   uint32_t AddListener(std::shared_ptr<ListeningSocket> listener);
   void PlaceListeners();
   void LeaveSlot(uint32_t index);
@@ -156,6 +160,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
 
   const uint32_t id_;
   const Options options_;
+  const EngineChoice engine_;
   const EventSink sink_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::atomic<bool> stopped_{false};

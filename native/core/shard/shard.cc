@@ -49,7 +49,7 @@ class Shard::FlushTask final : public StoreOp {
 
 Status Shard::Run(Plane& plane, uint32_t index, Mailbox& mailbox) {
   const NoSignalFrames no_signal_frames;
-  Result<std::unique_ptr<Ring>> ring = Ring::Create();
+  Result<std::unique_ptr<Ring>> ring = Ring::Create(plane.engine().engine);
   if (!ring) return ring.error();
   std::unique_ptr<Shard> shard(new Shard(plane, index, mailbox, ring.Take()));
   Status result = shard->Loop();
@@ -102,8 +102,7 @@ void Shard::TearDown() {
 }
 
 void Shard::OnMail(int32_t) {
-  ring_->Read(mail_op_, mailbox_.event_fd(), reinterpret_cast<uint8_t*>(&mail_count_),
-              sizeof mail_count_, 0);
+  ring_->ReadEvent(mail_op_, mailbox_.event_fd(), &mail_count_);
   ReadMail();
 }
 

@@ -55,6 +55,7 @@ function formatStatus(io: CliIo, status: Status): string {
     ['connections', String(status.connections)],
     ['shards', `${alive} of ${shards.length} alive, restarts: ${restarts}`],
     ['cipher', plain(status.xtsKernel)],
+    ['engine', `${plain(status.engine.name)}: ${plain(status.engine.why)}`],
     ['nbd', plain(status.nbd.join(', '))],
     ['metrics', plain(status.metrics ?? 'off')],
     ['admin', plain(status.adminSocket)],

@@ -208,6 +208,7 @@ export const STATUS: Status = {
     { index: 1, alive: false, restarts: 2 },
   ],
   xtsKernel: 'evp',
+  engine: { name: 'io_uring', why: 'this host permits it' },
   nbd: ['unix:/run/keyhold/nbd.sock', '0.0.0.0:10809', '127.0.0.1:10810'],
   metrics: 'http://127.0.0.1:9754/metrics',
   adminSocket: '/run/keyhold/admin.sock',
