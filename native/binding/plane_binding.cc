@@ -339,12 +339,15 @@ Napi::Value CreatePlane(const Napi::CallbackInfo& info) {
   Napi::Object options;
   Napi::Function on_event;
   Plane::Options plane_options{};
+  uint32_t busy_poll_us = 0;
   if (!ReadArgument(info, 0, "options", &options) || !ReadArgument(info, 1, "onEvent", &on_event) ||
       !ReadField(options, "shards", &plane_options.shards) ||
       !ReadField(options, "xts", &plane_options.xts_kernel) ||
-      !ReadField(options, "engine", &plane_options.engine)) {
+      !ReadField(options, "engine", &plane_options.engine) ||
+      !ReadField(options, "busyPollUs", &busy_poll_us)) {
     return env.Undefined();
   }
+  plane_options.busy_poll_ns = int64_t{busy_poll_us} * 1000;
   std::shared_ptr<EventBridge> bridge = EventBridge::Create(env, on_event);
   if (bridge == nullptr) return env.Undefined();
   Result<std::shared_ptr<Plane>> plane = Plane::Create(

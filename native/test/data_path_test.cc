@@ -16,6 +16,7 @@ struct Variant {
   uint32_t sector_size_bytes;
   bool holes;
   bool structured;
+  bool in_memory;
 };
 
 class DataPath : public ::testing::TestWithParam<Variant> {
@@ -24,13 +25,16 @@ class DataPath : public ::testing::TestWithParam<Variant> {
     DiskSetup setup;
     setup.sector_size_bytes = GetParam().sector_size_bytes;
     setup.holes = GetParam().holes;
+    setup.in_memory = GetParam().in_memory;
     return setup;
   }
 };
 
 INSTANTIATE_TEST_SUITE_P(All, DataPath,
-                         ::testing::Values(Variant{512, true, false}, Variant{512, false, true},
-                                           Variant{4096, true, true}, Variant{4096, false, false}));
+                         ::testing::Values(Variant{512, true, false, false},
+                                           Variant{512, false, true, true},
+                                           Variant{4096, true, true, false},
+                                           Variant{4096, false, false, true}));
 
 uint32_t Seed() {
   const char* given = std::getenv("KEYHOLD_TEST_SEED");
@@ -106,6 +110,27 @@ TEST_P(DataPath, TheLongestUnalignedPayloadComesBack) {
   const Bytes bytes = Pattern(wire::kPayloadBytesMax, 9);
   client.Write(777, bytes);
   EXPECT_TRUE(client.Read(777, wire::kPayloadBytesMax) == bytes);
+}
+
+TEST_P(DataPath, PayloadsInOneStreamWithHeadersBetweenThemEndUpWhereTheyBelong) {
+  TestPlane plane;
+  DiskSetup setup = Setup();
+  setup.size_bytes = 4U << 20;
+  std::shared_ptr<Disk> disk = plane.AddDisk(setup);
+  Client client = plane.Connect(disk, GetParam().structured);
+  // Longer and shorter than what is received straight into a request's buffer.
+  const std::vector<uint32_t> lengths = {300'000, 512, 131'072, 4096, 65'536, 1'000'000, 40'000};
+  uint64_t end = 0;
+  for (uint32_t length : lengths) {
+    client.SendRequest(wire::kWrite, 0, end, length, Pattern(length, length));
+    end += length;
+  }
+  for (size_t i = 0; i < lengths.size(); ++i) EXPECT_EQ(client.Receive()->error, 0U);
+  uint64_t offset = 0;
+  for (uint32_t length : lengths) {
+    EXPECT_TRUE(client.Read(offset, length) == Pattern(length, length)) << length;
+    offset += length;
+  }
 }
 
 TEST(Holes, AFreshDiskReadsAsZeros) {

@@ -21,8 +21,10 @@
 
 namespace keyhold::test {
 
-TempDirectory::TempDirectory() {
-  std::string name = (std::filesystem::temp_directory_path() / "keyhold-test-XXXXXX").string();
+TempDirectory::TempDirectory(const std::string& parent) {
+  const std::filesystem::path where =
+      parent.empty() ? std::filesystem::temp_directory_path() : std::filesystem::path(parent);
+  std::string name = (where / "keyhold-test-XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr) std::abort();
   path_ = name;
 }
@@ -141,7 +143,8 @@ size_t TestPlane::CountEvents(std::function<bool(const Event&)> wanted) {
 }
 
 std::shared_ptr<Disk> TestPlane::AddDisk(DiskSetup setup, std::shared_ptr<Lease> lease) {
-  const std::string path = directory_.File("store" + std::to_string(files_++));
+  const TempDirectory& directory = setup.in_memory ? memory_ : directory_;
+  const std::string path = directory.File("store" + std::to_string(files_++));
   const uint64_t store_bytes = setup.data_offset_bytes + setup.size_bytes;
   std::ofstream(path).flush();
   std::filesystem::resize_file(path, store_bytes);

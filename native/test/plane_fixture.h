@@ -27,7 +27,8 @@ namespace keyhold::test {
 /// A directory that is removed with everything in it.
 class TempDirectory {
  public:
-  TempDirectory();
+  /// In the directory for temporary files unless another one is named.
+  explicit TempDirectory(const std::string& parent = {});
   ~TempDirectory();
   std::string File(const std::string& name) const { return path_ + "/" + name; }
 
@@ -82,6 +83,7 @@ struct DiskSetup {
   FaultStore::Hook hook;  // each of them wraps the store in a FaultStore
   FaultStore::Watch watch;
   bool unlocked = true;
+  bool in_memory = false;  // the store lies on tmpfs, where transfers finish at once
 };
 
 /// The engine of every TestPlane: io_uring, unless the tests run with --engine=epoll.
@@ -137,6 +139,7 @@ class TestPlane {
   NextStep StepFor(uint32_t listener_id, bool in_tls);
 
   TempDirectory directory_;
+  TempDirectory memory_{"/dev/shm"};
   std::shared_ptr<Plane> plane_;
   std::shared_ptr<Lease> lease_ = std::make_shared<Lease>();
   std::mutex mutex_;  // guards the members below

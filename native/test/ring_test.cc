@@ -70,6 +70,31 @@ TEST_P(EveryRing, NothingCompletesBeforeDispatch) {
   EXPECT_EQ(op_.done, 1);
 }
 
+TEST_P(EveryRing, SubmitDoesNotWaitForWhatHasNotCome) {
+  std::string text(8, 0);
+  ring_->Receive(op_, sockets_.near.get(), BytesOf(text));
+  ASSERT_TRUE(ring_->Submit().ok());
+  ring_->Dispatch();
+  EXPECT_TRUE(op_.pending());
+  EXPECT_FALSE(ring_->HasNews());
+  SendFromFar("x");
+  EXPECT_EQ(Await(*ring_, op_), 1);
+}
+
+TEST_P(EveryRing, NewsIsSeenWithoutWaitingAndSubmitBringsIt) {
+  std::string text(8, 0);
+  ring_->Receive(op_, sockets_.near.get(), BytesOf(text));
+  ASSERT_TRUE(ring_->Submit().ok());
+  SendFromFar("x");
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (!ring_->HasNews() && std::chrono::steady_clock::now() < until) {
+  }
+  ASSERT_TRUE(ring_->HasNews());
+  ASSERT_TRUE(ring_->Submit().ok());
+  ring_->Dispatch();
+  EXPECT_EQ(op_.done, 1);
+}
+
 TEST_P(EveryRing, TimeoutEndsWithEtimeAndNotTooEarly) {
   __kernel_timespec interval{0, 20'000'000};
   const auto begin = std::chrono::steady_clock::now();

@@ -30,6 +30,7 @@ export interface FilledConfig {
     readonly xts: string;
     /** Whether this host permits it, native code says. */
     readonly engine: (typeof ENGINE_SETTINGS)[number];
+    readonly busyPollUs: number;
   };
   /** Left out: the disk service's own defaults, 30 s and 60 s. */
   readonly disks: {
@@ -140,6 +141,7 @@ const DEFAULTS = {
   shards: 0,
   xts: 'auto',
   engine: 'auto',
+  busyPollUs: 100,
   vaultTimeout: '5s',
 } as const;
 
@@ -155,6 +157,7 @@ function fill(file: ConfigFile, path: string): FilledConfig {
       shards: file.data_plane?.shards ?? DEFAULTS.shards,
       xts: file.data_plane?.xts ?? DEFAULTS.xts,
       engine: file.data_plane?.engine ?? DEFAULTS.engine,
+      busyPollUs: file.data_plane?.busy_poll_us ?? DEFAULTS.busyPollUs,
     },
     disks: {
       ...(file.disks?.linger === undefined ? {} : { lingerMs: parseDurationMs(file.disks.linger) }),

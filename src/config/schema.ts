@@ -8,6 +8,8 @@ import { absolutePath, absolutePathOrEmpty, socketPath } from './paths.js';
 
 /** More shards than cores only cost; no machine that this runs on has more cores. */
 const SHARDS_MAX = 256;
+/** Beyond a millisecond a sleeping thread is no slower, whatever the machine. */
+const BUSY_POLL_US_MAX = 1000;
 
 export const ENGINE_SETTINGS = ['auto', 'io_uring', 'epoll'] as const;
 
@@ -57,6 +59,7 @@ export const configSchema = z.strictObject({
         z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'expected auto or a kernel'),
       ),
       engine: z.exactOptional(z.enum(ENGINE_SETTINGS)),
+      busy_poll_us: z.exactOptional(z.int().min(0).max(BUSY_POLL_US_MAX)),
     }),
   ),
   disks: z.exactOptional(

@@ -232,6 +232,7 @@ function createCore(options: {
     shards: config.dataPlane.shards === 0 ? availableParallelism() : config.dataPlane.shards,
     xts: config.dataPlane.xts,
     engine: config.dataPlane.engine,
+    busyPollUs: config.dataPlane.busyPollUs,
     exportsFor: (peer) => disks.exportsFor(peer),
     clock,
     logger,

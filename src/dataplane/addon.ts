@@ -68,6 +68,8 @@ export interface NativePlaneOptions {
   xts: string;
   /** "auto", "io_uring" or "epoll"; System when "io_uring" cannot be had. */
   engine: string;
+  /** How long a busy shard looks for news before it sleeps, in microseconds; 0: not at all. */
+  busyPollUs: number;
 }
 
 export interface NativeDiskOptions {

@@ -67,6 +67,7 @@ export interface DataPlaneOptions {
   readonly shards: number;
   readonly xts: string;
   readonly engine: string;
+  readonly busyPollUs: number;
   /** The exports as this peer may see them; asked when it connects, and again after TLS. */
   readonly exportsFor: (peer: Peer) => ExportDirectory;
   readonly clock: Clock;
@@ -95,7 +96,12 @@ export class DataPlane implements DiskPlane {
     this.#logger = options.logger;
     this.#native = callNative('creating the data plane', () =>
       options.addon.createPlane(
-        { shards: options.shards, xts: options.xts, engine: options.engine },
+        {
+          shards: options.shards,
+          xts: options.xts,
+          engine: options.engine,
+          busyPollUs: options.busyPollUs,
+        },
         listenerOf(this.#events),
       ),
     );

@@ -33,7 +33,7 @@ void test('an empty file gives the documented defaults', (t) => {
     },
     admin: { socket: '/run/keyhold/admin.sock' },
     metrics: { listen: { host: '127.0.0.1', port: 9754 } },
-    dataPlane: { shards: 0, xts: 'auto', engine: 'auto' },
+    dataPlane: { shards: 0, xts: 'auto', engine: 'auto', busyPollUs: 100 },
     disks: {},
     identities: {},
     vault: {
@@ -95,6 +95,7 @@ void test('every field reaches its place', (t) => {
     shards = 3
     xts = "evp"
     engine = "epoll"
+    busy_poll_us = 0
     [disks]
     linger = "0s"
     grace = "2m"
@@ -120,7 +121,7 @@ void test('every field reaches its place', (t) => {
     },
     admin: { socket: '/srv/admin.sock' },
     metrics: { listen: { host: '0.0.0.0', port: 9000 } },
-    dataPlane: { shards: 3, xts: 'evp', engine: 'epoll' },
+    dataPlane: { shards: 3, xts: 'evp', engine: 'epoll', busyPollUs: 0 },
     disks: { lingerMs: 0, graceMs: 120_000 },
     identities: { prod: { kind: 'managed-identity' } },
     vault: {
@@ -206,6 +207,8 @@ for (const [text, message] of [
   ],
   ['[data_plane]\nshards = -1', /^data_plane.shards: too small: .*>=0, got -1$/],
   ['[data_plane]\nshards = 1.5', /^data_plane.shards: expected int, received number/],
+  ['[data_plane]\nbusy_poll_us = 1001', /^data_plane.busy_poll_us: .*1000/],
+  ['[data_plane]\nbusy_poll_us = -1', /^data_plane.busy_poll_us: /],
   ['[data_plane]\nengine = "aio"', /^data_plane.engine: .*"auto"\|"io_uring"\|"epoll"/],
   ['[data_plane]\nxts = "EVP;"', 'data_plane.xts: expected auto or a kernel, got "EVP;"'],
   ['[vault]\ntimeout = "5"', 'vault.timeout: expected a duration between 100ms and 60s, got "5"'],

@@ -132,6 +132,7 @@ export class Rig {
       shards: options.shards,
       xts: options.xts ?? 'auto',
       engine: options.engine ?? 'auto',
+      busyPollUs: 100,
       exportsFor: () => directory,
       clock: options.clock ?? createSystemClock({ bootMs: () => addon.bootTimeMs() }),
       logger: collectingLogger(this.lines),

@@ -347,6 +347,11 @@ Status EpollRing::Turn(int64_t wait_ns) {
 
 Status EpollRing::SubmitAndWait() { return Turn(-1); }
 
+Status EpollRing::Submit() { return Turn(0); }
+
+/// A failure counts as news: the next Submit fails in the same way and tells.
+bool EpollRing::HasNews() { return !Turn(0) || !done_.empty(); }
+
 void EpollRing::Dispatch() {
   // What the owners begin meanwhile is for the next turn, so this list only shrinks.
   RingCallList done = std::exchange(done_, {});

@@ -41,6 +41,8 @@ class EpollRing final : public Ring {
   void Nop(RingOp& op) override;
   void Cancel(RingOp& op) override;
   Status SubmitAndWait() override;
+  Status Submit() override;
+  bool HasNews() override;
   void Dispatch() override;
 
  private:

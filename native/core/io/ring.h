@@ -104,6 +104,10 @@ class Ring {
   /// Begins what was collected and waits for at least one completion. An error means that the ring
   /// is unusable.
   virtual Status SubmitAndWait() = 0;
+  /// The same without waiting.
+  virtual Status Submit() = 0;
+  /// After Submit: whether something is completed, or would be by another Submit.
+  virtual bool HasNews() = 0;
   /// Calls OnRingDone of every completed operation.
   virtual void Dispatch() = 0;
 

@@ -20,8 +20,8 @@ Result<std::unique_ptr<Ring>> UringRing::Create() {
 Result<std::unique_ptr<UringRing>> UringRing::Make() {
   constexpr std::array<unsigned, 3> kFlagSets = {
       IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN |
-          IORING_SETUP_SUBMIT_ALL,
-      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL, 0};
+          IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, 0};
   std::unique_ptr<UringRing> ring(new UringRing());
   int result = 0;
   for (unsigned flags : kFlagSets) {
@@ -176,7 +176,19 @@ void UringRing::Cancel(RingOp& op) {
 }
 
 Status UringRing::SubmitAndWait() {
-  int result = broken_errno_ != 0 ? -broken_errno_ : io_uring_submit_and_wait(&ring_, 1);
+  return Entered(broken_errno_ != 0 ? -broken_errno_ : io_uring_submit_and_wait(&ring_, 1));
+}
+
+Status UringRing::Submit() {
+  return Entered(broken_errno_ != 0 ? -broken_errno_ : io_uring_submit_and_get_events(&ring_));
+}
+
+bool UringRing::HasNews() {
+  constexpr unsigned kWorkForUs = IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW;
+  return io_uring_cq_ready(&ring_) > 0 || (IO_URING_READ_ONCE(*ring_.sq.kflags) & kWorkForUs) != 0;
+}
+
+Status UringRing::Entered(int result) const {
   // EAGAIN and EBUSY: the kernel wants completions reaped first, which the caller does next.
   if (result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY) return Ok();
   return Error{ErrorCode::kSystem, -result,

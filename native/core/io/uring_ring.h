@@ -18,7 +18,7 @@ class UringRing final : public Ring {
   static constexpr unsigned kCompletionEntries =
       8192;  // beyond it the kernel keeps an overflow list
 
-  /// SINGLE_ISSUER | DEFER_TASKRUN | COOP_TASKRUN where the kernel has them, else plain.
+  /// SINGLE_ISSUER | DEFER_TASKRUN | COOP_TASKRUN | TASKRUN_FLAG where the kernel has them, else plain.
   static Result<std::unique_ptr<Ring>> Create();
   /// Whether so many rings can be had at once, and used.
   static Status Probe(uint32_t rings);
@@ -43,6 +43,9 @@ class UringRing final : public Ring {
   void Nop(RingOp& op) override;
   void Cancel(RingOp& op) override;
   Status SubmitAndWait() override;
+  Status Submit() override;
+  /// Reads memory that the kernel shares, without a system call.
+  bool HasNews() override;
   void Dispatch() override;
 
  private:
@@ -50,6 +53,7 @@ class UringRing final : public Ring {
   static Result<std::unique_ptr<UringRing>> Make();
   io_uring_sqe* BeginEntry(RingOp& op);
   io_uring_sqe* NextEntry();
+  Status Entered(int result) const;
   bool ReapSome(int64_t wait_ns) override;
 
   io_uring ring_{};

@@ -43,6 +43,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     std::string xts_kernel;                                      // "auto" or a kernel's name
     int64_t last_answer_ns_max = Negotiation::kLastAnswerNsMax;  // tests wait less
     std::string engine = "auto";                                 // see ChooseEngine
+    int64_t busy_poll_ns = 0;                                    // see BusyPoll; 0: never
   };
   /// kInvalidArgument when the number of shards or a name is out of range; kSystem when the engine
   /// cannot be had.

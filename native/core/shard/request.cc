@@ -198,7 +198,14 @@ void Request::Submit(Phase phase, StoreOp::Kind store_kind, uint64_t disk_offset
   offset_bytes = disk().geometry().data_offset_bytes + disk_offset;
   data = bytes;
   StoreOp::length_bytes = length;
-  disk().store().Submit(session_.shard().ring(), *this);
+  // The other commands go on piece by piece, and each piece that finished here would nest deeper.
+  if (command_ != Command::kRead && command_ != Command::kWrite) {
+    disk().store().Submit(session_.shard().ring(), *this);
+    return;
+  }
+  const std::optional<int32_t> result =
+      disk().store().SubmitOrFinish(session_.shard().ring(), *this);
+  if (result) OnStoreDone(*result);
 }
 
 void Request::OnStoreDone(int32_t result) {

@@ -9,6 +9,23 @@
 #include "core/shard/shard_disk.h"
 
 namespace keyhold {
+namespace {
+
+/// TCP sizes its buffers itself. Beyond the system's limit (net.core.wmem_max) only with
+/// CAP_NET_ADMIN.
+void GrowSocketBuffer(int socket) {
+  int domain = 0;
+  socklen_t length = sizeof domain;
+  if (::getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0 || domain != AF_UNIX) {
+    return;
+  }
+  const int bytes = Session::kSocketSendBytes;
+  if (::setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
+    ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+  }
+}
+
+}  // namespace
 
 Session::Session(Shard& shard, ShardDisk& disk, std::shared_ptr<ConnectionRecord> record,
                  UniqueFd socket, wire::Agreed agreed)
@@ -31,29 +48,40 @@ bool Session::Begin(std::span<const uint8_t> leftover) {
   std::copy(leftover.begin(), leftover.end(), receive_buffer_.data());
   parse_end_ = leftover.size();
   if (tls_ != nullptr && !BeginTls()) return false;
+  GrowSocketBuffer(socket_.get());
   shard_.MarkWork(*this);
   return true;
 }
 
 void Session::Work() {
-  Pump();
+  turn_requests_ = 0;
+  turn_bytes_ = 0;
+  const bool wants_more = Pump();
   if (draining_ && !closing_ && in_flight_ == 0 && FlushedTls()) Close(cause_);
+  // In this order: the kernel works off what it is given one by one, and the client waits for the
+  // replies.
   StartSend();
+  if (wants_more && !closing_) ArmReceive();
 }
 
-/// Parses what has arrived as far as the bounds allow, then asks for more.
-void Session::Pump() {
+/// Parses what has arrived as far as the bounds allow. True when more has to be received.
+bool Session::Pump() {
   while (!draining_ && !closing_ && !receive_op_.pending()) {
-    if (quiescing_ || disk_.disk().state() == DiskState::kSuspended) return;
+    if (quiescing_ || disk_.disk().state() == DiskState::kSuspended) return false;
     if (payload_ != nullptr) TakePayload();
     if (discard_ != nullptr) DiscardPayload();
+    if (replies_bytes_ >= kSendNowBytes) SendNow();
     if (payload_ != nullptr || discard_ != nullptr || parse_end_ - parse_begin_ < request_bytes()) {
       if (tls_ != nullptr && DecryptReceived()) continue;
-      ArmReceive();
-      return;
+      return true;
     }
-    if (!ParseOne()) return;
+    if (TurnIsOver()) {
+      shard_.MarkWorkNextTurn(*this);
+      return false;
+    }
+    if (!ParseOne()) return false;
   }
+  return false;
 }
 
 void Session::TakePayload() {
@@ -121,6 +149,8 @@ void Session::Admit(const wire::RequestHeader& header) {
   in_flight_bytes_ += request.cost_bytes();
   record_->in_flight.store(in_flight_, std::memory_order_relaxed);
   record_->requests.Add(1);
+  ++turn_requests_;
+  turn_bytes_ += request.cost_bytes();
   disk_.counters().in_flight.Add(1);
 
   WireError error = ValidateRequest(header, disk_.disk().geometry(), agreed_);
@@ -192,7 +222,8 @@ void Session::ArmReceive() {
     return;
   }
   const std::span<uint8_t> rest = payload_->payload_rest();
-  receive_vectors_ = {iovec{rest.data(), rest.size()}, iovec{room.data(), room.size()}};
+  const size_t room_bytes = rest.size() < kDirectPayloadBytesMin ? room.size() : request_bytes();
+  receive_vectors_ = {iovec{rest.data(), rest.size()}, iovec{room.data(), room_bytes}};
   receive_message_ = {};
   receive_message_.msg_iov = receive_vectors_.data();
   receive_message_.msg_iovlen = receive_vectors_.size();
@@ -335,7 +366,10 @@ void Session::Close(std::string cause) {
   disk_.CountConnection(true);
   shard_.Forget(*record_, disk_.disk().id(), std::move(cause));
   // The kernel may still read the replies of a pending send, and write a payload.
-  if (!send_op_.pending()) replies_.clear();
+  if (!send_op_.pending()) {
+    replies_.clear();
+    replies_bytes_ = 0;
+  }
   if (!receive_op_.pending()) payload_ = nullptr;
   discard_ = nullptr;
   for (size_t i = 0; i < requests_.size(); ++i) {

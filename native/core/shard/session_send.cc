@@ -17,6 +17,7 @@ void Session::QueueReply(Request& request) {
   }
   if (replies_.empty()) front_since_ns_ = request.done_ns();
   replies_.push_back(&request);
+  replies_bytes_ += request.reply_bytes();
   shard_.MarkWork(*this);
 }
 
@@ -32,6 +33,30 @@ void Session::StartSend() {
   send_message_.msg_iovlen = GatherReplies();
   send_message_.msg_iov = send_vectors_.data();
   shard_.ring().SendMessage(send_op_, socket_.get(), &send_message_);
+}
+
+/// The same on this thread. What the socket does not take goes to the ring and waits for it there.
+void Session::SendNow() {
+  if (closing_ || send_op_.pending() || tls_ != nullptr) return;
+  send_message_ = {};
+  send_message_.msg_iovlen = GatherReplies();
+  send_message_.msg_iov = send_vectors_.data();
+  sending_ = 0;
+  const ssize_t sent = ::sendmsg(socket_.get(), &send_message_, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent > 0) {
+    progress_ns_ = BootTimeNs();
+    record_->bytes_out.Add(static_cast<uint64_t>(sent));
+    SettleSent(static_cast<size_t>(sent));
+    if (front_sent_bytes_ > 0) StartSend();
+  } else if (errno == EAGAIN || errno == EINTR) {
+    StartSend();
+  } else {
+    SendFailed(errno);
+  }
+}
+
+void Session::SendFailed(int errno_value) {
+  Close(std::string("send: ") + std::strerror(errno_value));
 }
 
 /// Lists what is still to be sent of the replies that are ready; returns the number of vectors.
@@ -69,11 +94,12 @@ void Session::OnSent(int32_t result) {
       SettleSent(static_cast<size_t>(result));
     }
   } else if (!closing_ && result != -ECANCELED && result != -EINTR && result != -EAGAIN) {
-    Close(std::string("send: ") + std::strerror(-result));
+    SendFailed(-result);
   }
   if (closing_) {
     std::deque<Request*> rest;
     rest.swap(replies_);
+    replies_bytes_ = 0;
     for (Request* request : rest) {
       if (request->phase() == Request::Phase::kReply) Free(*request);
     }
@@ -93,6 +119,7 @@ void Session::SettleSent(size_t bytes) {
       return;
     }
     bytes -= reply_bytes;
+    replies_bytes_ -= reply_bytes;
     replies_.pop_front();
     front_since_ns_ = progress_ns_;
     Free(*request);
@@ -103,6 +130,7 @@ void Session::SettleSent(size_t bytes) {
 void Session::UnanswerUnsent() {
   const bool offline = offline_;
   std::deque<Request*> kept;
+  replies_bytes_ = 0;
   for (Request* request : replies_) {
     const bool begun = request == replies_.front() && front_sent_bytes_ > 0;
     if (!begun && request->reply_holds_plaintext()) {
@@ -111,6 +139,7 @@ void Session::UnanswerUnsent() {
       if (!offline) continue;
     }
     kept.push_back(request);
+    replies_bytes_ += request->reply_bytes();
   }
   replies_ = std::move(kept);
 }

@@ -12,6 +12,18 @@
 #include "core/shard/vector_registers.h"
 
 namespace keyhold {
+namespace {
+
+constexpr int kLooksPerClock = 16;  // about a microsecond
+
+/// Tells the CPU that this is a loop that waits.
+void RelaxCpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
 
 /// Flushes a disk's store at the end of its way offline.
 class Shard::FlushTask final : public StoreOp {
@@ -64,6 +76,7 @@ Shard::Shard(Plane& plane, uint32_t index, Mailbox& mailbox, std::unique_ptr<Rin
     : plane_(plane),
       index_(index),
       mailbox_(mailbox),
+      busy_poll_(plane.options().busy_poll_ns),
       ring_(std::move(ring)),
       pool_(plane.buffer_bytes_of(index)),
       mail_op_(this, &Shard::OnMail),
@@ -75,15 +88,38 @@ Status Shard::Loop() {
   OnTimer(0);
   OnMail(0);
   while (!stop_ && failure_.empty()) {
-    Status entered = ring_->SubmitAndWait();
+    Status entered = next_work_.empty() ? WaitForNews() : ring_->Submit();
     if (!entered) return entered;
     ring_->Dispatch();
+    for (Connection* connection : next_work_) MarkWork(*connection);
+    next_work_.clear();
     DoWork();
     DoOrders();
     DoWork();
   }
   if (failure_.empty()) return Ok();
   return Error{ErrorCode::kSystem, 0, failure_};
+}
+
+/// Nothing is left to do until something completes.
+Status Shard::WaitForNews() {
+  const int64_t begun_ns = BootTimeNs();
+  if (!busy_poll_.ShouldSpin()) {
+    Status entered = ring_->SubmitAndWait();
+    busy_poll_.Slept(BootTimeNs() - begun_ns);
+    return entered;
+  }
+  Status entered = ring_->Submit();
+  if (!entered) return entered;
+  bool news = ring_->HasNews();
+  while (!news && BootTimeNs() - begun_ns < busy_poll_.spin_ns_max()) {
+    for (int i = 0; i < kLooksPerClock && !news; ++i) {
+      RelaxCpu();
+      news = ring_->HasNews();
+    }
+  }
+  busy_poll_.Spun(news);
+  return news ? ring_->Submit() : ring_->SubmitAndWait();
 }
 
 void Shard::TearDown() {
@@ -137,6 +173,8 @@ void Shard::MarkWork(Connection& connection) {
   work_.push_back(&connection);
 }
 
+void Shard::MarkWorkNextTurn(Connection& connection) { next_work_.push_back(&connection); }
+
 void Shard::DoWork() {
   for (size_t i = 0; i < work_.size(); ++i) {
     work_[i]->in_work_list_ = false;
@@ -155,6 +193,7 @@ void Shard::DoWork() {
 }
 
 void Shard::Reap(Connection& connection) {
+  std::erase(next_work_, &connection);
   auto found = connections_.find(connection.record().id);
   if (found != connections_.end() && found->second.get() == &connection) {
     connections_.erase(found);

@@ -11,6 +11,7 @@
 #include "core/disk/event.h"
 #include "core/io/ring.h"
 #include "core/shard/buffer_pool.h"
+#include "core/shard/busy_poll.h"
 #include "core/shard/connection.h"
 #include "core/shard/mailbox.h"
 #include "core/shard/negotiation.h"
@@ -52,6 +53,8 @@ class Shard {
   void Emit(Event event);
   /// Has `connection` looked at before the turn ends; destroys it then if it is finished.
   void MarkWork(Connection& connection);
+  /// The same after all others had their turn and what has completed meanwhile was looked at.
+  void MarkWorkNextTurn(Connection& connection);
   /// Turns a negotiation into a session.
   void StartSession(Negotiation& negotiation, NextStep next);
   /// The connection closes: takes it off the plane's list and tells the control plane.
@@ -64,6 +67,7 @@ class Shard {
 
   Shard(Plane& plane, uint32_t index, Mailbox& mailbox, std::unique_ptr<Ring> ring);
   Status Loop();
+  Status WaitForNews();
   void TearDown();
 
   void OnMail(int32_t result);
@@ -87,6 +91,7 @@ class Shard {
   Plane& plane_;
   const uint32_t index_;
   Mailbox& mailbox_;
+  BusyPoll busy_poll_;
   bool stop_ = false;
   bool has_orders_ = false;  // some disk may have an order to settle
   std::string failure_;
@@ -101,6 +106,7 @@ class Shard {
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::vector<std::unique_ptr<FlushTask>> flushes_;
   std::vector<Connection*> work_;
+  std::vector<Connection*> next_work_;  // of the next turn, which then begins without waiting
 
   std::vector<Message> messages_;
   std::vector<Request*> grants_;

@@ -4,8 +4,11 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
 
 #include <cerrno>
 #include <cstring>
@@ -48,6 +51,12 @@ Status LockWhole(int fd, const std::string& path, bool read_only) {
   return SystemError("lock store " + path, errno);
 }
 
+bool LiesInMemory(int fd) {
+  struct statfs status {};
+  return ::fstatfs(fd, &status) == 0 &&
+         (status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<FileStore>> FileStore::Open(const std::string& path, bool read_only,
@@ -63,7 +72,39 @@ Result<std::unique_ptr<FileStore>> FileStore::Open(const std::string& path, bool
   }
   Status locked = LockWhole(fd.get(), path, read_only);
   if (!locked) return locked.error();
-  return std::unique_ptr<FileStore>(new FileStore(std::move(fd), size.value()));
+  const Now now = LiesInMemory(fd.get()) ? Now::kMemory : Now::kCached;
+  return std::unique_ptr<FileStore>(new FileStore(std::move(fd), size.value(), now));
+}
+
+/// Of ext4 and block devices only reads come this far: they refuse RWF_NOWAIT for buffered writes,
+/// which may have to wait for the journal. tmpfs refuses it altogether, and the ring would give
+/// each transfer to a worker thread of the kernel.
+std::optional<int32_t> FileStore::RunNow(StoreOp& op) {
+  const bool reads = op.kind == StoreOp::Kind::kRead;
+  if (!reads && op.kind != StoreOp::Kind::kWrite) return std::nullopt;
+  std::atomic<Now>& allowed = reads ? read_now_ : write_now_;
+  const Now now = allowed.load(std::memory_order_relaxed);
+  if (now == Now::kNever) return std::nullopt;
+  const int flags = now == Now::kCached ? RWF_NOWAIT : 0;
+  while (done_bytes(op) < op.length_bytes) {
+    const uint64_t done = done_bytes(op);
+    const iovec rest{op.data + done, op.length_bytes - done};
+    const auto offset = static_cast<off_t>(op.offset_bytes + done);
+    const ssize_t moved = reads ? ::preadv2(fd_.get(), &rest, 1, offset, flags)
+                                : ::pwritev2(fd_.get(), &rest, 1, offset, flags);
+    if (moved == 0) return -EIO;  // see Continue
+    if (moved > 0) {
+      done_bytes(op) += static_cast<uint64_t>(moved);
+    } else if (errno == EOPNOTSUPP && now == Now::kCached) {
+      allowed.store(Now::kNever, std::memory_order_relaxed);
+      return std::nullopt;
+    } else if (errno == EAGAIN && now == Now::kCached) {
+      return std::nullopt;
+    } else if (errno != EINTR) {
+      return -errno;
+    }
+  }
+  return 0;
 }
 
 void FileStore::Start(Ring& ring, StoreOp& op) {

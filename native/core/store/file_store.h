@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -25,12 +26,23 @@ class FileStore final : public Store {
  protected:
   void Start(Ring& ring, StoreOp& op) override;
   void Continue(Ring& ring, StoreOp& op, int32_t result) override;
+  std::optional<int32_t> RunNow(StoreOp& op) override;
 
  private:
-  FileStore(UniqueFd fd, uint64_t size_bytes) : fd_(std::move(fd)), size_bytes_(size_bytes) {}
+  /// How far one kind of transfer may be tried on a shard's own thread. A shard serves many disks,
+  /// and ends leases: so it never waits for a device, which may be slow or hung.
+  enum class Now : uint8_t {
+    kNever,   // the kernel cannot say beforehand whether it would wait
+    kCached,  // RWF_NOWAIT: what the page cache has, or takes
+    kMemory,  // the file lies in memory: nothing to wait for
+  };
+  FileStore(UniqueFd fd, uint64_t size_bytes, Now now)
+      : fd_(std::move(fd)), size_bytes_(size_bytes), read_now_(now), write_now_(now) {}
 
   UniqueFd fd_;
   uint64_t size_bytes_;
+  std::atomic<Now> read_now_;
+  std::atomic<Now> write_now_;
 };
 
 }  // namespace keyhold

@@ -5,7 +5,7 @@ namespace keyhold {
 
 void StoreOp::OnRingDone(int32_t result) { store_->Continue(*ring_, *this, result); }
 
-void Store::Submit(Ring& ring, StoreOp& op) {
+void Store::Adopt(Ring& ring, StoreOp& op) {
   if ((op.kind == StoreOp::Kind::kRead || op.kind == StoreOp::Kind::kWrite) &&
       op.length_bytes > StoreOp::kTransferBytesMax) {
     std::abort();
@@ -13,7 +13,18 @@ void Store::Submit(Ring& ring, StoreOp& op) {
   op.store_ = this;
   op.ring_ = &ring;
   op.done_bytes_ = 0;
+}
+
+void Store::Submit(Ring& ring, StoreOp& op) {
+  Adopt(ring, op);
   Start(ring, op);
+}
+
+std::optional<int32_t> Store::SubmitOrFinish(Ring& ring, StoreOp& op) {
+  Adopt(ring, op);
+  const std::optional<int32_t> result = RunNow(op);
+  if (!result) Start(ring, op);
+  return result;
 }
 
 }  // namespace keyhold

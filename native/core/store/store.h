@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -56,7 +57,7 @@ class StoreOp : public RingOp {
 
  protected:
   ~StoreOp() = default;
-  /// 0, or -errno. Called by the shard's loop, never from inside Submit.
+  /// 0, or -errno. Called by the shard's loop, never from inside Submit or SubmitOrFinish.
   virtual void OnStoreDone(int32_t result) = 0;
 
  private:
@@ -80,6 +81,9 @@ class Store {
 
   /// `op` must live until OnStoreDone; the store must too.
   void Submit(Ring& ring, StoreOp& op);
+  /// Does as much as takes no waiting on the calling thread. The result when that was all of it:
+  /// OnStoreDone is not called then. Else the rest is submitted.
+  [[nodiscard]] std::optional<int32_t> SubmitOrFinish(Ring& ring, StoreOp& op);
 
   /// Closes what is open. No operation may be pending.
   virtual void Close() = 0;
@@ -90,6 +94,13 @@ class Store {
   virtual void Start(Ring& ring, StoreOp& op) = 0;
   /// A ring operation of `op` ended with `result`: start the next one or call Complete.
   virtual void Continue(Ring& ring, StoreOp& op, int32_t result) = 0;
+
+  /// Does what it can of a kRead or kWrite without waiting, and counts it in done_bytes. The result
+  /// when the operation is done or has failed; nothing when the ring is to go on with it.
+  virtual std::optional<int32_t> RunNow(StoreOp& op) {
+    (void)op;
+    return std::nullopt;
+  }
 
   static void Complete(StoreOp& op, int32_t result) { op.OnStoreDone(result); }
   static uint64_t& done_bytes(StoreOp& op) { return op.done_bytes_; }
@@ -102,6 +113,7 @@ class Store {
 
  private:
   friend class StoreOp;
+  void Adopt(Ring& ring, StoreOp& op);
 };
 
 }  // namespace keyhold
