@@ -14,7 +14,10 @@ function method(object: object, name: string): AnyCall {
 
 const setKey = addon.generateSetKey();
 const lease = addon.createLease();
-const plane = addon.createPlane({ shards: 1, xts: 'auto', engine: 'auto', busyPollUs: 0 }, () => undefined);
+const plane = addon.createPlane(
+  { shards: 1, xts: 'auto', engine: 'auto', busyPollUs: 0 },
+  () => undefined,
+);
 
 const fresh = method(addon, 'createPlane');
 const wrap = method(setKey, 'wrap');
@@ -53,8 +56,16 @@ const REFUSED: readonly (readonly [what: string, call: () => unknown, names: Reg
   ['runShard without a plane', () => method(addon, 'runShard')(undefined, 0), /^planeId: /],
   ['runShard of a negative shard', () => method(addon, 'runShard')(1, -1), /^index: /],
   ['createPlane without options', () => fresh(), /^options: /],
-  ['createPlane without a listener', () => fresh({ shards: 1, xts: 'auto', engine: 'auto', busyPollUs: 0 }), /^onEvent: /],
-  ['createPlane with half a shard', () => fresh({ shards: 0.5, xts: 'auto', engine: 'auto', busyPollUs: 0 }, ignore), /^shards: /],
+  [
+    'createPlane without a listener',
+    () => fresh({ shards: 1, xts: 'auto', engine: 'auto', busyPollUs: 0 }),
+    /^onEvent: /,
+  ],
+  [
+    'createPlane with half a shard',
+    () => fresh({ shards: 0.5, xts: 'auto', engine: 'auto', busyPollUs: 0 }, ignore),
+    /^shards: /,
+  ],
   ['createPlane without an engine', () => fresh({ shards: 1, xts: 'auto' }, ignore), /^engine: /],
   [
     'createPlane with half a microsecond',
@@ -162,10 +173,26 @@ for (const [what, call, names] of REFUSED) {
 
 /** Values of the right type that no call can use: an error with a code and both sides. */
 const OUT_OF_RANGE: readonly (readonly [what: string, call: () => unknown, message: RegExp])[] = [
-  ['no shard', () => fresh({ shards: 0, xts: 'auto', engine: 'auto', busyPollUs: 0 }, ignore), /0 shards: 1 to 64/],
-  ['65 shards', () => fresh({ shards: 65, xts: 'auto', engine: 'auto', busyPollUs: 0 }, ignore), /65 shards: 1 to 64/],
-  ['an unknown kernel', () => fresh({ shards: 1, xts: 'rot13', engine: 'auto', busyPollUs: 0 }, ignore), /"rot13".*auto/],
-  ['an unknown engine', () => fresh({ shards: 1, xts: 'auto', engine: 'aio', busyPollUs: 0 }, ignore), /"aio".*epoll/],
+  [
+    'no shard',
+    () => fresh({ shards: 0, xts: 'auto', engine: 'auto', busyPollUs: 0 }, ignore),
+    /0 shards: 1 to 64/,
+  ],
+  [
+    '65 shards',
+    () => fresh({ shards: 65, xts: 'auto', engine: 'auto', busyPollUs: 0 }, ignore),
+    /65 shards: 1 to 64/,
+  ],
+  [
+    'an unknown kernel',
+    () => fresh({ shards: 1, xts: 'rot13', engine: 'auto', busyPollUs: 0 }, ignore),
+    /"rot13".*auto/,
+  ],
+  [
+    'an unknown engine',
+    () => fresh({ shards: 1, xts: 'auto', engine: 'aio', busyPollUs: 0 }, ignore),
+    /"aio".*epoll/,
+  ],
   ['port 65536', () => method(plane, 'listenTcp')('::1', 65536), /65536: 0 to 65535/],
   ['a host name', () => method(plane, 'listenTcp')('example.org', 0), /example\.org.*IP address/],
   ['an empty socket path', () => method(plane, 'listenUnix')('', 0o600), /0 bytes/],

@@ -120,7 +120,10 @@ export class Rig {
   readonly #exports = new Map<string, ExportInfo>();
   #sockets = 0;
 
-  constructor(dir: string, options: { shards: number; clock?: Clock; xts?: string; engine?: string }) {
+  constructor(
+    dir: string,
+    options: { shards: number; clock?: Clock; xts?: string; engine?: string },
+  ) {
     this.dir = dir;
     const directory: ExportDirectory = {
       list: () => [...this.#exports.values()],

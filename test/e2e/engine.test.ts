@@ -25,7 +25,10 @@ void test('a host that forbids io_uring', async (t) => {
   await t.test('status and log say that epoll serves, and why', async (t) => {
     const why = /set up io_uring: Operation not permitted \(a seccomp filter/;
     t.match((await stack.json<StatusJson>('status')).engine, { name: 'epoll', why });
-    t.match(await stack.ok('status'), /^ *engine +epoll: set up io_uring: Operation not permitted/m);
+    t.match(
+      await stack.ok('status'),
+      /^ *engine +epoll: set up io_uring: Operation not permitted/m,
+    );
     t.match(stack.output, /io_uring cannot be used/);
   });
 
@@ -76,7 +79,10 @@ void test('a host that forbids io_uring', async (t) => {
   await t.test('and a proof heals it', async (t) => {
     await stack.ok('vault', 'enable', 'disk-key');
     await eventually('online', async () => (await stack.disk('disk')).state === 'online');
-    t.match(await runOk('qemu-io', ['-f', 'raw', '-r', '-c', 'read 0 4096', stack.uri('disk')]), /4 KiB/);
+    t.match(
+      await runOk('qemu-io', ['-f', 'raw', '-r', '-c', 'read 0 4096', stack.uri('disk')]),
+      /4 KiB/,
+    );
   });
 });
 
