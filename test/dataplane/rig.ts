@@ -109,6 +109,7 @@ export interface ServeOptions {
   readonly leaseEnforced?: boolean;
   readonly leaseMs?: number;
   readonly locked?: boolean;
+  readonly direct?: boolean;
 }
 
 /** A data plane on real sockets and files. */
@@ -174,6 +175,7 @@ export class Rig {
       dataOffsetBytes,
       readOnly: options.readOnly ?? false,
       holes: true,
+      direct: options.direct ?? false,
       lease,
       leaseEnforced: options.leaseEnforced ?? true,
     };

@@ -51,7 +51,8 @@ Status LockWhole(int fd, const std::string& path, bool read_only) {
 }  // namespace
 
 Result<std::unique_ptr<FileStore>> FileStore::Open(const std::string& path, bool read_only,
-                                                   uint64_t size_bytes_min) {
+                                                   uint64_t size_bytes_min,
+                                                   const DirectIo& direct) {
   UniqueFd fd(::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK));
   if (!fd) return SystemError("open store " + path, errno);
   Result<uint64_t> size = SizeOf(fd.get(), path);
@@ -63,7 +64,30 @@ Result<std::unique_ptr<FileStore>> FileStore::Open(const std::string& path, bool
   }
   Status locked = LockWhole(fd.get(), path, read_only);
   if (!locked) return locked.error();
-  return std::unique_ptr<FileStore>(new FileStore(std::move(fd), size.value()));
+  std::unique_ptr<FileStore> store(new FileStore(std::move(fd), size.value()));
+  Status chosen = store->ChooseDirect(path, direct);
+  if (!chosen) return chosen.error();
+  return store;
+}
+
+Status FileStore::ChooseDirect(const std::string& path, const DirectIo& direct) {
+  struct stat status {};
+  if (::fstat(fd_.get(), &status) != 0) return SystemError("stat store " + path, errno);
+  if (!direct.required && !S_ISBLK(status.st_mode)) return Ok();
+  Result<uint32_t> alignment = EnableDirectIo(fd_.get(), path, direct);
+  if (alignment) {
+    alignment_bytes_ = alignment.value();
+  } else if (direct.required) {
+    return alignment.error();
+  } else {
+    buffered_because_ = alignment.error().message;
+  }
+  return Ok();
+}
+
+/// A transfer that fell short may end anywhere; the next direct one must begin at a whole unit.
+uint64_t FileStore::WholeUnits(uint64_t bytes) const {
+  return direct() ? bytes / alignment_bytes_ * alignment_bytes_ : bytes;
 }
 
 void FileStore::Start(Ring& ring, StoreOp& op) {
@@ -85,6 +109,10 @@ void FileStore::Start(Ring& ring, StoreOp& op) {
                     op.length_bytes);
       return;
     case StoreOp::Kind::kCache:
+      if (direct()) {
+        ring.Nop(op);  // nobody would read the page cache
+        return;
+      }
       ring.Advise(op, fd_.get(), op.offset_bytes, static_cast<uint32_t>(op.length_bytes),
                   POSIX_FADV_WILLNEED);
       return;
@@ -119,11 +147,12 @@ void FileStore::Continue(Ring& ring, StoreOp& op, int32_t result) {
   }
   // Nothing more to read means that the store was cut short behind our back: only bytes that were
   // really read may count as zeros (DESIGN.md section 4), so this is an error.
-  if (result == 0) {
+  const uint64_t done = WholeUnits(done_bytes(op) + static_cast<uint64_t>(result));
+  if (done == done_bytes(op)) {
     Complete(op, -EIO);
     return;
   }
-  done_bytes(op) += static_cast<uint64_t>(result);
+  done_bytes(op) = done;
   if (done_bytes(op) < op.length_bytes) {
     Start(ring, op);
   } else {
