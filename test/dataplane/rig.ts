@@ -110,6 +110,8 @@ export interface ServeOptions {
   readonly leaseMs?: number;
   readonly locked?: boolean;
   readonly direct?: boolean;
+  /** One that is there already. */
+  readonly storePath?: string;
 }
 
 /** A data plane on real sockets and files. */
@@ -161,9 +163,11 @@ export class Rig {
   async spec(name: string, options: ServeOptions = {}): Promise<DiskSpec> {
     const sizeBytes = options.sizeBytes ?? 4 * MIB;
     const dataOffsetBytes = options.dataOffsetBytes ?? 0;
-    const storePath = join(this.dir, `${name}.store`);
-    await writeFile(storePath, '');
-    await truncate(storePath, dataOffsetBytes + sizeBytes);
+    const storePath = options.storePath ?? join(this.dir, `${name}.store`);
+    if (options.storePath === undefined) {
+      await writeFile(storePath, '');
+      await truncate(storePath, dataOffsetBytes + sizeBytes);
+    }
     const lease = custody.createLease();
     if (options.leaseMs !== 0) lease.renew(addon.bootTimeMs(), options.leaseMs ?? 600_000);
     return {

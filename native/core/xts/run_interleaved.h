@@ -3,13 +3,12 @@
 // The run of sectors of the kernels on 128 and 256 bits. Included as run_sectors.h is, whose vector
 // arithmetic begins a run here too; what differs is where the other tweaks come from.
 //
-// AMD's cores from Zen to Zen 4 share a port between AESENC and PCLMULQDQ and another between AESENC
-// and byte shifts, so tweaks from vector arithmetic cost every eighth round; and such a burst of
-// vector instructions between two groups leaves the scheduler without AES to issue (profiled on Zen
-// 3: 60 % of the AES limit). The integer units idle meanwhile. So here they make the tweaks, by the
-// doubling of IEEE 1619-2018 section 5.2 in two 64-bit registers: one or two doublings after every
-// round, which the vector units do not notice. With 512-bit registers a round is 32 blocks wide and
-// leaves no time for that.
+// Zen 3 has two ports for AESENC; PCLMULQDQ takes one of them, byte shifts often the other. And a
+// burst of other vector instructions between two groups leaves the scheduler without AES to issue.
+// Profiled, the run of run_sectors.h reaches 55 to 61 % of the AES limit there. The integer units
+// idle meanwhile. So here they make the tweaks, by the doubling of IEEE 1619-2018 section 5.2 in two
+// 64-bit registers: one or two doublings after every round, which the vector units do not notice.
+// The kernel on 512 bits reaches its limit without that, on other CPUs, and stays as it is.
 //
 // A tweak is stored as two words and loaded as part of a vector, which the store buffer cannot
 // forward. So tweaks are made two groups ahead of their use: by then they are in the cache.
