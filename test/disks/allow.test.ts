@@ -40,13 +40,15 @@ function sees(world: World, peer: Peer, name = 'd'): boolean {
   return found;
 }
 
-async function recorded(world: World): Promise<{
+interface Recorded {
   allow?: string[];
   rotational?: boolean;
   store: { direct?: boolean };
-}> {
+}
+
+async function recorded(world: World): Promise<Recorded> {
   const path = join(world.stateDir, 'disks', 'd.json');
-  return JSON.parse(await readFile(path, 'utf8')) as { allow?: string[] };
+  return JSON.parse(await readFile(path, 'utf8')) as Recorded;
 }
 
 /** Makes the next writes of the record fail. */
