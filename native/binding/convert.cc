@@ -57,6 +57,8 @@ std::string_view ErrorCodeName(ErrorCode code) {
       return "Closed";
     case ErrorCode::kStoreSize:
       return "StoreSize";
+    case ErrorCode::kStoreDirect:
+      return "StoreDirect";
   }
   std::abort();
 }

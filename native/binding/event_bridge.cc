@@ -73,6 +73,12 @@ struct EventToObject {
     object.Set("errno", symbol != nullptr ? symbol : "EUNKNOWN");
     return object;
   }
+  Napi::Object operator()(const StoreBuffered& event) const {
+    Napi::Object object = Start("store-buffered");
+    object.Set("diskId", event.disk_id);
+    object.Set("message", event.reason);
+    return object;
+  }
   Napi::Object operator()(const ShardDied& event) const {
     Napi::Object object = Start("shard-died");
     object.Set("index", event.index);

@@ -88,6 +88,7 @@ bool ReadDiskOptions(Napi::Object object, DiskArguments* out) {
          ReadField(object, "dataOffsetBytes", &geometry.data_offset_bytes) &&
          ReadField(object, "readOnly", &geometry.read_only) &&
          ReadField(object, "holes", &geometry.holes) &&
+         ReadField(object, "direct", &out->options.direct) &&
          ReadField(object, "leaseEnforced", &out->options.lease_enforced);
 }
 

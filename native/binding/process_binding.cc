@@ -7,6 +7,7 @@
 #include "core/base/listening_fd.h"
 #include "core/base/process.h"
 #include "core/disk/lease.h"
+#include "core/store/file_store.h"
 #include "core/xts/cipher.h"
 
 namespace keyhold::binding {
@@ -26,6 +27,21 @@ Napi::Value XtsKernels(const Napi::CallbackInfo& info) {
     names.Set(names.Length(), Napi::String::New(info.Env(), name.data(), name.size()));
   }
   return names;
+}
+
+/// Opens the store and lets go of it again.
+Napi::Value CheckDirectIo(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  std::string path;
+  DirectIo direct{.required = true};
+  if (!ReadArgument(info, 0, "path", &path) ||
+      !ReadArgument(info, 1, "sectorSizeBytes", &direct.sector_size_bytes) ||
+      !ReadArgument(info, 2, "dataOffsetBytes", &direct.data_offset_bytes)) {
+    return env.Undefined();
+  }
+  const auto store = FileStore::Open(path, true, 0, direct);
+  if (!store) Throw(env, store.error());
+  return env.Undefined();
 }
 
 Napi::Value PeerCredentialsOf(const Napi::CallbackInfo& info) {
@@ -98,6 +114,7 @@ Napi::Value CloseFdOf(const Napi::CallbackInfo& info) {
 void RegisterProcess(Napi::Env env, Napi::Object exports) {
   exports.Set("bootTimeMs", Napi::Function::New<BootTimeMs>(env, "bootTimeMs"));
   exports.Set("opensslVersion", Napi::Function::New<OpensslVersion>(env, "opensslVersion"));
+  exports.Set("checkDirectIo", Napi::Function::New<CheckDirectIo>(env, "checkDirectIo"));
   exports.Set("xtsKernels", Napi::Function::New<XtsKernels>(env, "xtsKernels"));
   exports.Set("peerCredentials", Napi::Function::New<PeerCredentialsOf>(env, "peerCredentials"));
   exports.Set("forbidCoreDumps", Napi::Function::New<ForbidCoreDumpsOf>(env, "forbidCoreDumps"));

@@ -77,19 +77,28 @@ bool Equal(const std::vector<uint8_t>& expected, const uint8_t* bytes) {
   return std::equal(expected.begin(), expected.end(), bytes);
 }
 
+constexpr size_t kShiftMax = 64;
+
 struct Buffers {
-  Buffers() : in(kSectorsMax * 4096), out(kSectorsMax * 4096) {}
+  Buffers() : in(kSectorsMax * 4096 + kShiftMax), out(kSectorsMax * 4096 + kShiftMax) {}
   GuardedPages in;
   GuardedPages out;
 };
 
-/// One run both ways, from pages that may not be written, then in place; both flush against a
-/// guard.
-void Compare(const Cipher& cipher, Buffers& buffers, bool at_end, const std::vector<uint8_t>& plain,
+/// Where both buffers lie: flush against a guard, or askew, each at another place of a cache line.
+enum class Place { kAtStart, kAtEnd, kAskew };
+
+uint8_t* Put(GuardedPages& pages, Place place, size_t length, size_t shift) {
+  if (place == Place::kAtEnd) return pages.AtEnd(length);
+  return pages.AtStart() + (place == Place::kAskew ? shift : 0);
+}
+
+/// One run both ways, from pages that may not be written, then in place.
+void Compare(const Cipher& cipher, Buffers& buffers, Place place, const std::vector<uint8_t>& plain,
              const std::vector<uint8_t>& stored, uint64_t first_unit) {
   const size_t length = plain.size();
-  uint8_t* const in = at_end ? buffers.in.AtEnd(length) : buffers.in.AtStart();
-  uint8_t* const out = at_end ? buffers.out.AtEnd(length) : buffers.out.AtStart();
+  uint8_t* const in = Put(buffers.in, place, length, 1 + length / 512 % 63);
+  uint8_t* const out = Put(buffers.out, place, length, 63 - length / 512 % 61);
   std::copy(plain.begin(), plain.end(), in);
   buffers.in.ReadOnly();
   cipher.EncryptRun(in, out, length, first_unit);
@@ -115,9 +124,9 @@ void CompareEveryLength(std::string_view kernel, uint32_t sector) {
     const std::vector<uint8_t> plain = random.Bytes(count * sector);
     const std::vector<uint8_t> stored = OpensslEncrypt(dek, plain, first_unit, sector);
     const auto cipher = MakeCipher(kernel, dek, sector);
-    for (const bool at_end : {false, true}) {
+    for (const Place place : {Place::kAtStart, Place::kAtEnd, Place::kAskew}) {
       SCOPED_TRACE(std::to_string(count) + " sectors from " + std::to_string(first_unit));
-      Compare(*cipher, buffers, at_end, plain, stored, first_unit);
+      Compare(*cipher, buffers, place, plain, stored, first_unit);
       if (::testing::Test::HasFatalFailure()) return;
     }
   }
@@ -207,6 +216,36 @@ TEST_P(EveryXtsKernel, RunsOfSeveralThreadsOnOneCipherDoNotDisturbEachOther) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong, std::vector<int>(4));
+}
+
+/// As from a mapped page cache into a buffer.
+TEST_P(EveryXtsKernel, DecryptsAroundHolesFromPagesThatMayNotBeWritten) {
+  Random random;
+  SCOPED_TRACE(random.Trace());
+  Buffers buffers;
+  for (const uint32_t sector : {512U, 4096U}) {
+    const std::vector<uint8_t> dek = random.Bytes(kDekBytes);
+    const auto cipher = MakeCipher(GetParam(), dek, sector);
+    for (size_t count = 1; count <= kSectorsMax; ++count) {
+      SCOPED_TRACE(std::to_string(count) + " sectors of " + std::to_string(sector));
+      std::vector<uint8_t> plain = random.Bytes(count * sector);
+      std::vector<uint8_t> stored = OpensslEncrypt(dek, plain, 16, sector);
+      for (size_t at = 0; at < plain.size(); at += sector) {
+        if (random.Below(3) != 0) continue;
+        std::memset(plain.data() + at, 0, sector);
+        std::memset(stored.data() + at, 0, sector);
+      }
+      uint8_t* const in = buffers.in.AtEnd(plain.size());
+      uint8_t* const out = buffers.out.AtStart() + random.Below(kShiftMax);
+      std::copy(stored.begin(), stored.end(), in);
+      std::memset(out, 0xcc, plain.size());
+      buffers.in.ReadOnly();
+      DecryptRunWithHoles(*cipher, in, out, plain.size(), 16, sector);
+      buffers.in.ReadWrite();
+      ASSERT_TRUE(Equal(plain, out));
+      ASSERT_TRUE(Equal(stored, in));
+    }
+  }
 }
 
 /// Counts what DecryptRunWithHoles asks for.

@@ -94,6 +94,8 @@ export const diskViewSchema = z
     dmCrypt: z.boolean(),
     /** Clients are told that seeking is slow. */
     rotational: z.boolean(),
+    /** Data goes past the page cache, or the store is refused. */
+    direct: z.boolean(),
     /** Rules, any of which suffices; empty: the peers of this machine. */
     allow: z.array(z.string()).readonly(),
     /** The operator wants it attached; with access to the key it is online. */
@@ -231,6 +233,7 @@ export const createDiskRequestSchema = z
     dmCrypt: z.exactOptional(z.boolean()),
     readOnly: z.exactOptional(z.boolean()),
     rotational: z.exactOptional(z.boolean()),
+    direct: z.exactOptional(z.boolean()),
     allow: z.exactOptional(rules),
   })
   .meta({ id: 'CreateDisk' });

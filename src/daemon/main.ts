@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Logger, createLogger } from '../base/logger.js';
 import { messageOf } from '../base/errors.js';
-import { loadConfig } from '../config/config.js';
+import { type FilledConfig, loadConfig } from '../config/config.js';
 import { takeInheritedFds } from './activation.js';
 import { Daemon } from './daemon.js';
 
@@ -14,7 +14,7 @@ const STOP_MS_MAX = 8_000;
  */
 export async function runDaemon(options: { configPath: string }): Promise<number> {
   const inherited = takeInheritedFds(process.env, process.pid);
-  const config = await loadConfig(options.configPath);
+  const config = withKernel(await loadConfig(options.configPath), process.env['KEYHOLD_XTS']);
   const logger = createLogger({ level: process.env['KEYHOLD_LOG_LEVEL'] ?? 'info' });
   const stopSignal = nextSignal();
   // Until there is something to reload: the default would end the daemon.
@@ -40,6 +40,12 @@ export async function runDaemon(options: { configPath: string }): Promise<number
   await daemon.stop();
   process.off('exit', endShards);
   return 0;
+}
+
+/** The variable wins over the config: a kernel is forced for one run, to test or to compare. */
+function withKernel(config: FilledConfig, xts: string | undefined): FilledConfig {
+  if (xts === undefined || xts === '') return config;
+  return { ...config, dataPlane: { ...config.dataPlane, xts } };
 }
 
 /** SIGTERM and SIGINT stop the daemon; a second one ends it at once. */

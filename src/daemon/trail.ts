@@ -126,6 +126,7 @@ export class Trail {
     events.on('open-failed', ({ disk, ...facts }) => this.#disk('disk-open-failed', disk, facts));
     events.on('header-damaged', ({ disk, ...facts }) => this.#disk('header-damaged', disk, facts));
     events.on('store-error', ({ disk, ...facts }) => this.#disk('store-error', disk, facts));
+    events.on('store-buffered', ({ disk, ...facts }) => this.#disk('store-buffered', disk, facts));
     events.on('record-error', ({ disk, ...facts }) => this.#disk('record-error', disk, facts));
     events.on('allow-changed', ({ disk, ...facts }) =>
       this.#disk('disk-allow-changed', disk, facts),

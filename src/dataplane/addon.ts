@@ -13,6 +13,8 @@ export interface Addon {
   opensslVersion(): string;
   /** Names of the XTS kernels that this machine can run, best first. */
   xtsKernels(): string[];
+  /** Throws StoreDirect when a disk with these numbers could not have the store `direct`. */
+  checkDirectIo(path: string, sectorSizeBytes: number, dataOffsetBytes: number): void;
   /** SO_PEERCRED of a connected unix socket. */
   peerCredentials(fd: number): { uid: number; gid: number; pid: number };
   /** RLIMIT_CORE 0 and PR_SET_DUMPABLE 0 for this process. */
@@ -80,6 +82,8 @@ export interface NativeDiskOptions {
   dataOffsetBytes: number;
   readOnly: boolean;
   holes: boolean;
+  /** The store must take direct I/O; false: a block device does if it can. */
+  direct: boolean;
   leaseEnforced: boolean;
 }
 
@@ -265,4 +269,6 @@ export type NativeEvent =
   | { kind: 'transmission-started'; connectionId: number; diskId: number }
   | { kind: 'lease-ended'; diskId: number; keyWipedBootMs: number }
   | { kind: 'store-error'; diskId: number; operation: string; errno: string }
+  /** A block device goes through the page cache, and why. */
+  | { kind: 'store-buffered'; diskId: number; message: string }
   | { kind: 'shard-died'; index: number; message: string };

@@ -77,6 +77,11 @@ export const codes = defineErrors({
     summary: 'A store is smaller than its disk.',
     hint: 'the store was cut short; restore it to its full size before attaching',
   },
+  ERR_STORE_DIRECT: {
+    kind: 'invalid',
+    summary: 'A store cannot be read and written past the page cache, as --direct demands.',
+    hint: 'use 4096-byte sectors or another file system, or create the disk without --direct',
+  },
   ERR_SHARD_DIED: {
     kind: 'internal',
     summary: 'A shard of the data plane ended unexpectedly.',
@@ -96,6 +101,7 @@ const CODE_OF_NATIVE: Readonly<Record<string, string>> = {
   State: codes.ERR_DISK_STATE,
   Closed: codes.ERR_NATIVE_CLOSED,
   StoreSize: codes.ERR_STORE_SIZE,
+  StoreDirect: codes.ERR_STORE_DIRECT,
 };
 
 /**

@@ -80,6 +80,7 @@ export interface DataPlaneOptions {
  * and the negotiator that speaks for connections before transmission.
  */
 export class DataPlane implements DiskPlane {
+  readonly #addon: Addon;
   readonly #native: NativePlane;
   readonly #pool: ShardPool;
   readonly #negotiator: Negotiator;
@@ -94,6 +95,7 @@ export class DataPlane implements DiskPlane {
 
   constructor(options: DataPlaneOptions) {
     this.#logger = options.logger;
+    this.#addon = options.addon;
     this.#native = callNative('creating the data plane', () =>
       options.addon.createPlane(
         {
@@ -199,6 +201,7 @@ export class DataPlane implements DiskPlane {
             dataOffsetBytes: spec.dataOffsetBytes,
             readOnly: spec.readOnly,
             holes: spec.holes,
+            direct: spec.direct,
             leaseEnforced: spec.leaseEnforced,
           },
           nativeLease(spec.lease),
@@ -209,6 +212,15 @@ export class DataPlane implements DiskPlane {
     this.#disks.set(native.id, { disk, onEvent });
     this.#diskIdByName.set(spec.name, native.id);
     return disk;
+  }
+
+  checkDirect(spec: Pick<DiskSpec, 'storePath' | 'sectorSizeBytes' | 'dataOffsetBytes'>): void {
+    const { storePath, sectorSizeBytes, dataOffsetBytes } = spec;
+    callNative(
+      `opening store ${storePath}`,
+      () => this.#addon.checkDirectIo(storePath, sectorSizeBytes, dataOffsetBytes),
+      STORE_OPEN_CODES,
+    );
   }
 
   disk(name: string): DataPlaneDisk | undefined {
@@ -337,6 +349,11 @@ export class DataPlane implements DiskPlane {
         this.#disks
           .get(event.diskId)
           ?.onEvent({ kind: 'store-error', operation: event.operation, errno: event.errno });
+        break;
+      case 'store-buffered':
+        this.#disks
+          .get(event.diskId)
+          ?.onEvent({ kind: 'store-buffered', message: event.message });
         break;
       case 'shard-died':
         this.#logger.error(

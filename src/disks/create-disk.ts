@@ -6,12 +6,14 @@ import { validateName } from '../base/names.js';
 import type { Random } from '../base/random.js';
 import { encodeDekAad } from '../luks2/dek-aad.js';
 import { labelFor } from '../luks2/label.js';
+import { DATA_OFFSET_BYTES } from '../luks2/layout.js';
 import type { HeaderMetadata } from '../luks2/metadata.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import type { KeyCustody } from '../sets/ports.js';
 import { changeRules } from './disk-access.js';
 import { codes } from './errors.js';
 import type { HeaderStore } from './header-store.js';
+import type { DiskPlane } from './ports.js';
 import { type DiskRecord, validateGeometry } from './record.js';
 import { createStoreFile } from './store-file.js';
 
@@ -31,6 +33,8 @@ export interface CreateDiskOptions {
   readonly dmCrypt?: boolean;
   readonly readOnly?: boolean;
   readonly rotational?: boolean;
+  /** Data goes past the page cache, or the store is refused. */
+  readonly direct?: boolean;
   /** Rules of the allow list, in any spelling. */
   readonly allow?: readonly string[];
 }
@@ -67,6 +71,7 @@ export function planDisk(
       kind: 'file',
       path: store ?? join(context.stateDir, 'stores', `${name}.img`),
       managed: store === undefined,
+      direct: options.direct ?? false,
     },
     readOnly: options.readOnly ?? false,
     dmCrypt: options.dmCrypt ?? false,
@@ -81,9 +86,14 @@ export function planDisk(
 /** DEK, then the store with its header. If the call fails nothing remains. */
 export async function createStore(
   record: DiskRecord,
-  context: { set: EncryptionSet; custody: KeyCustody; headers: HeaderStore; random: Random },
+  context: {
+    set: EncryptionSet;
+    custody: KeyCustody;
+    headers: HeaderStore;
+    plane: Pick<DiskPlane, 'checkDirect'>;
+  },
 ): Promise<{ remove: () => Promise<void> }> {
-  const { set, custody, headers } = context;
+  const { set, custody, headers, plane } = context;
   const { setKeyGeneration } = set.record;
   const binding = { diskUuid: record.uuid, setId: set.id, setKeyGeneration, dekGeneration: FIRST };
   const dek = await set.useSetKey((key) => custody.createDek(key, encodeDekAad(binding)));
@@ -110,6 +120,12 @@ export async function createStore(
     disk: record.name,
     path,
     sizeBytes: record.sizeBytes,
-    writeHeader: (file) => headers.write(file, metadata, FIRST),
+    writeHeader: async (file) => {
+      if (record.store.direct) {
+        const { sectorSizeBytes } = record;
+        plane.checkDirect({ storePath: path, sectorSizeBytes, dataOffsetBytes: DATA_OFFSET_BYTES });
+      }
+      await headers.write(file, metadata, FIRST);
+    },
   });
 }

@@ -173,17 +173,18 @@ export class DiskHands {
 
   async #openPlane(set: EncryptionSet): Promise<PlaneDisk> {
     const { plane, record, onPlaneEvent } = this.#options;
-    const { name, uuid, sizeBytes, sectorSizeBytes, readOnly, dmCrypt } = record;
+    const { name, uuid, sizeBytes, sectorSizeBytes, readOnly, dmCrypt, store } = record;
     return plane.openDisk(
       {
         name,
         uuid,
         sizeBytes,
         sectorSizeBytes,
-        storePath: record.store.path,
+        storePath: store.path,
         dataOffsetBytes: DATA_OFFSET_BYTES,
         readOnly,
         holes: !dmCrypt,
+        direct: store.direct,
         lease: set.lease,
         leaseEnforced: set.record.mode === 'immediate',
       },

@@ -353,6 +353,9 @@ export class DiskRunner {
         this.#options.emit('store-error', { disk: this.ref, operation, errno });
         break;
       }
+      case 'store-buffered':
+        this.#options.emit('store-buffered', { disk: this.ref, message: event.message });
+        break;
       case 'client-connected':
         // Its choice of this disk may be older than a change of the list.
         this.#expel();

@@ -134,14 +134,14 @@ export class DiskService {
    * nothing of it remains. Needs access to the set's key.
    */
   async create(options: CreateDiskOptions): Promise<DiskView> {
-    const { sets, stateDir, random, clock, custody } = this.#options;
+    const { sets, stateDir, random, clock, custody, plane } = this.#options;
     const set = sets.get(options.set);
     const context = { set, stateDir, uuid: random.uuid(), nowMs: clock.nowMs() };
     const record = planDisk(options, context);
     return this.#exclusively(record.name, set.id, async () => {
       this.#assertNew(record);
       await this.#refreshAccess(options.set);
-      const created = await createStore(record, { set, custody, headers: this.#headers, random });
+      const created = await createStore(record, { set, custody, headers: this.#headers, plane });
       try {
         await this.#records.save(record);
       } catch (error) {

@@ -106,6 +106,8 @@ export interface DiskEvents {
     readonly repaired: boolean;
   };
   'store-error': { readonly disk: DiskRef; readonly operation: string; readonly errno: string };
+  /** A block device whose data goes through the page cache; `message` says why. */
+  'store-buffered': { readonly disk: DiskRef; readonly message: string };
   /** A state change could not be written down; it is in force all the same. */
   'record-error': { readonly disk: DiskRef; readonly message: string };
   clients: { readonly disk: DiskRef; readonly clients: number };

@@ -33,7 +33,13 @@ export interface HeaderRepair {
   readonly repaired: boolean;
 }
 
-/** Reads and writes the two header copies at the beginning of a store. */
+/**
+ * Reads and writes the two header copies at the beginning of a store, through the page cache, also
+ * of a store whose data goes past it (O_DIRECT). The two do not meet: data begins 16 MiB in, a
+ * multiple of every page size, so no page holds bytes of both, and the kernel drops or writes back
+ * cached pages only in the range of a direct transfer. What is written here is in the store when
+ * `sync` returns. A device that is read from elsewhere (blkid, another host) is too.
+ */
 export class HeaderStore {
   readonly #random: Random;
 

@@ -32,6 +32,8 @@ export interface DiskSpec {
   readonly readOnly: boolean;
   /** The hole rule: all-zero ciphertext reads as zeros. False for --dm-crypt disks. */
   readonly holes: boolean;
+  /** Refuse a store that cannot be read and written past the page cache. */
+  readonly direct: boolean;
   readonly lease: LeaseHandle;
   /**
    * True in immediate mode: without a lease that holds, native code wipes the DEK and parks
@@ -84,13 +86,21 @@ export type PlaneDiskEvent =
   /** Native code found the lease ended and wiped the key: the disk is suspended now. */
   | { kind: 'lease-ended'; keyWipedBootMs: number }
   | { kind: 'store-error'; operation: string; errno: string }
+  /** The store is a block device that goes through the page cache all the same. */
+  | { kind: 'store-buffered'; message: string }
   | { kind: 'client-connected'; clients: number }
   | { kind: 'client-disconnected'; clients: number };
 
 /** The data plane as `disks` sees it. */
 export interface DiskPlane {
   /**
-   * Opens the store; errors: ERR_STORE_OPEN with path and errno, ERR_STORE_SIZE with both sizes.
+   * Opens the store; errors: ERR_STORE_OPEN with path and errno, ERR_STORE_SIZE with both sizes,
+   * ERR_STORE_DIRECT with both figures.
    */
   openDisk(spec: DiskSpec, onEvent: (event: PlaneDiskEvent) => void): Promise<PlaneDisk>;
+  /**
+   * Throws ERR_STORE_DIRECT when a disk of this kind could not have the store `direct`. The store
+   * stays closed.
+   */
+  checkDirect(spec: Pick<DiskSpec, 'storePath' | 'sectorSizeBytes' | 'dataOffsetBytes'>): void;
 }

@@ -64,6 +64,8 @@ export const diskRecordSchema = z
       path: absolutePath,
       /** Made in the state directory by Keyhold, and deleted with the disk. */
       managed: z.boolean(),
+      /** It must take direct I/O. False leaves it to the data plane: block devices that can. */
+      direct: z.boolean().default(false),
     }),
     readOnly: z.boolean(),
     dmCrypt: z.boolean(),

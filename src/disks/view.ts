@@ -23,6 +23,7 @@ export interface DiskView {
   readonly readOnly: boolean;
   readonly dmCrypt: boolean;
   readonly rotational: boolean;
+  readonly direct: boolean;
   /** Rules of the allow list; empty: the peers of this machine. */
   readonly allow: readonly string[];
   readonly attached: boolean;
@@ -49,6 +50,7 @@ export function viewDisk(runner: DiskRunner): DiskView {
     readOnly: record.readOnly,
     dmCrypt: record.dmCrypt,
     rotational: record.rotational,
+    direct: record.store.direct,
     allow: record.allow,
     attached: runner.attached,
     message: state.message,

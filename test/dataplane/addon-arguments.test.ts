@@ -34,6 +34,7 @@ const disk = {
   dataOffsetBytes: 0,
   readOnly: false,
   holes: true,
+  direct: false,
   leaseEnforced: true,
 };
 const transmission = {
@@ -156,6 +157,7 @@ const REFUSED: readonly (readonly [what: string, call: () => unknown, names: Reg
     /^storePath: /,
   ],
   ['openDisk with 1 for true', () => openDisk({ ...disk, readOnly: 1 }, lease), /^readOnly: /],
+  ['openDisk with direct in text', () => openDisk({ ...disk, direct: 'yes' }, lease), /^direct: /],
   ['openDisk with holes in text', () => openDisk({ ...disk, holes: 'yes' }, lease), /^holes: /],
   [
     'openDisk without the lease rule',

@@ -34,7 +34,8 @@ const PRELUDE = `
     return store;
   };
   const diskOptions = (storePath, more) => ({ name: 'd', sizeBytes: 1048576, sectorSizeBytes: 512,
-    storePath, dataOffsetBytes: 0, readOnly: false, holes: true, leaseEnforced: true, ...more });
+    storePath, dataOffsetBytes: 0, readOnly: false, holes: true, direct: false,
+    leaseEnforced: true, ...more });
   const thrownBy = (call) => {
     try { call(); } catch (error) { return error.name + ': ' + error.message; }
     return 'nothing thrown';

@@ -109,6 +109,9 @@ export interface ServeOptions {
   readonly leaseEnforced?: boolean;
   readonly leaseMs?: number;
   readonly locked?: boolean;
+  readonly direct?: boolean;
+  /** One that is there already. */
+  readonly storePath?: string;
 }
 
 /** A data plane on real sockets and files. */
@@ -165,9 +168,11 @@ export class Rig {
   async spec(name: string, options: ServeOptions = {}): Promise<DiskSpec> {
     const sizeBytes = options.sizeBytes ?? 4 * MIB;
     const dataOffsetBytes = options.dataOffsetBytes ?? 0;
-    const storePath = join(this.dir, `${name}.store`);
-    await writeFile(storePath, '');
-    await truncate(storePath, dataOffsetBytes + sizeBytes);
+    const storePath = options.storePath ?? join(this.dir, `${name}.store`);
+    if (options.storePath === undefined) {
+      await writeFile(storePath, '');
+      await truncate(storePath, dataOffsetBytes + sizeBytes);
+    }
     const lease = custody.createLease();
     if (options.leaseMs !== 0) lease.renew(addon.bootTimeMs(), options.leaseMs ?? 600_000);
     return {
@@ -179,6 +184,7 @@ export class Rig {
       dataOffsetBytes,
       readOnly: options.readOnly ?? false,
       holes: true,
+      direct: options.direct ?? false,
       lease,
       leaseEnforced: options.leaseEnforced ?? true,
     };

@@ -40,9 +40,15 @@ function sees(world: World, peer: Peer, name = 'd'): boolean {
   return found;
 }
 
-async function recorded(world: World): Promise<{ allow?: string[]; rotational?: boolean }> {
+interface Recorded {
+  allow?: string[];
+  rotational?: boolean;
+  store: { direct?: boolean };
+}
+
+async function recorded(world: World): Promise<Recorded> {
   const path = join(world.stateDir, 'disks', 'd.json');
-  return JSON.parse(await readFile(path, 'utf8')) as { allow?: string[] };
+  return JSON.parse(await readFile(path, 'utf8')) as Recorded;
 }
 
 /** Makes the next writes of the record fail. */
@@ -297,10 +303,12 @@ void test('a change of state does not lose the rules', async (t) => {
   t.strictSame((await recorded(world)).allow, ['uid=1000']);
 });
 
-void test('a record from before there were lists is open to this machine', async (t) => {
+void test('a record from before there were lists and direct stores is open to this machine', async (t) => {
   const world = await withDisk(t);
   const path = join(world.stateDir, 'disks', 'd.json');
-  const old = Object.entries(await recorded(world)).filter(
+  const record = await recorded(world);
+  delete record.store.direct;
+  const old = Object.entries(record).filter(
     ([field]) => field !== 'allow' && field !== 'rotational',
   );
   await writeFile(path, JSON.stringify(Object.fromEntries(old)));
@@ -308,7 +316,7 @@ void test('a record from before there were lists is open to this machine', async
   await reborn.during(reborn.disks.attach('d'));
   t.ok(sees(reborn, ALICE));
   t.notOk(sees(reborn, REMOTE));
-  t.match(reborn.disks.view('d'), { allow: [], rotational: false });
+  t.match(reborn.disks.view('d'), { allow: [], rotational: false, direct: false });
   await reborn.destroy();
 });
 

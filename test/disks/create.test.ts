@@ -2,6 +2,7 @@
 import { mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
+import { KeyholdError } from '../../src/base/errors.js';
 import type { CreateDiskOptions } from '../../src/disks/create-disk.js';
 import { DATA_OFFSET_BYTES, HEADER_BYTES } from '../../src/luks2/layout.js';
 import { decodeHeaderPair } from '../../src/luks2/header-pair.js';
@@ -98,6 +99,32 @@ void test('a disk attached without a change unlocks the DEK that was sealed at c
     holes: true,
     leaseEnforced: true,
   });
+});
+
+void test('a disk that must be direct has its store checked before anything is written', async (t) => {
+  const world = await withSet(t);
+  await create(world, { direct: true, sectorSizeBytes: 4096 });
+  t.match(world.plane.directChecked, [
+    { storePath: storeOf(world), sectorSizeBytes: 4096, dataOffsetBytes: DATA_OFFSET_BYTES },
+  ]);
+  await world.during(world.disks.attach('d'));
+  t.match(world.planeDisk().spec, { direct: true });
+  t.match(world.disks.view('d'), { direct: true });
+});
+
+void test('a disk is not direct, nor its store checked, unless asked', async (t) => {
+  const world = await withSet(t);
+  await create(world, {});
+  t.strictSame(world.plane.directChecked, []);
+  await world.during(world.disks.attach('d'));
+  t.match(world.planeDisk().spec, { direct: false });
+});
+
+void test('a store that cannot be direct leaves nothing behind', async (t) => {
+  const world = await withSet(t);
+  world.plane.failDirect = new KeyholdError('ERR_STORE_DIRECT', 'alignment');
+  await t.rejects(create(world, { direct: true }), { code: 'ERR_STORE_DIRECT' });
+  await assertNothing(t, world);
 });
 
 void test('disks and their intent survive a restart', async (t) => {

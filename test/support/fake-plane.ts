@@ -170,6 +170,9 @@ export class FakePlane implements DiskPlane {
   readonly open = new Map<string, FakePlaneDisk>();
   opened = 0;
   failOpen: KeyholdError | undefined;
+  failDirect: KeyholdError | undefined;
+  /** What was asked of stores that must be direct. */
+  readonly directChecked: object[] = [];
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -184,5 +187,10 @@ export class FakePlane implements DiskPlane {
     const disk = new FakePlaneDisk(spec, { clock: this.#clock, onEvent, onClose });
     this.open.set(spec.name, disk);
     return disk;
+  }
+
+  checkDirect(spec: Pick<DiskSpec, 'storePath' | 'sectorSizeBytes' | 'dataOffsetBytes'>): void {
+    if (this.failDirect !== undefined) throw this.failDirect;
+    this.directChecked.push(spec);
   }
 }

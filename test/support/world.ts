@@ -43,6 +43,7 @@ const DISK_EVENTS = [
   'open-failed',
   'header-damaged',
   'store-error',
+  'store-buffered',
   'record-error',
   'clients',
   'allow-changed',

@@ -21,6 +21,7 @@ enum class ErrorCode {
   kState,            // the object is not in a state that allows the call
   kClosed,           // the object was closed
   kStoreSize,        // a store is smaller than its disk
+  kStoreDirect,      // a store cannot take a disk's transfers past the page cache
 };
 
 /// An error as a value. `message` is lower case, names the operation and both sides of the failed

@@ -55,6 +55,11 @@ struct StoreFailed {
   std::string operation;
   int errno_value;
 };
+/// The store is a block device that was not opened for direct I/O.
+struct StoreBuffered {
+  uint32_t disk_id;
+  std::string reason;
+};
 struct ShardDied {
   uint32_t index;
   std::string message;
@@ -64,7 +69,8 @@ struct ShardDied {
 /// negotiation event per connection is unanswered; the rest are rare.
 using Event =
     std::variant<ConnectionRefused, NegotiationOpen, NegotiationData, NegotiationTls,
-                 ConnectionClosed, TransmissionStarted, LeaseEnded, StoreFailed, ShardDied>;
+                 ConnectionClosed, TransmissionStarted, LeaseEnded, StoreFailed, StoreBuffered,
+                 ShardDied>;
 
 /// Called from any thread; must not block and must not call back into the disk that it tells of.
 using EventSink = std::function<void(Event)>;

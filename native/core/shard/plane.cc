@@ -309,9 +309,15 @@ Result<std::shared_ptr<Disk>> Plane::OpenDisk(DiskOptions options, const std::st
                      " are beyond 2^63-1"};
   }
   Result<std::unique_ptr<FileStore>> store = FileStore::Open(
-      store_path, geometry.read_only, geometry.data_offset_bytes + geometry.size_bytes);
+      store_path, geometry.read_only, geometry.data_offset_bytes + geometry.size_bytes,
+      {options.direct, geometry.sector_size_bytes, geometry.data_offset_bytes});
   if (!store) return store.error();
-  return AddDisk(std::move(options), store.Take(), std::move(lease));
+  std::string buffered_because = store.value()->buffered_because();
+  auto disk = AddDisk(std::move(options), store.Take(), std::move(lease));
+  if (disk && !buffered_because.empty()) {
+    Emit(StoreBuffered{disk.value()->id(), std::move(buffered_because)});
+  }
+  return disk;
 }
 
 Result<std::shared_ptr<Disk>> Plane::AddDisk(DiskOptions options, std::unique_ptr<Store> store,

@@ -110,12 +110,14 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     std::string name;
     DiskGeometry geometry;
     bool lease_enforced = true;
+    bool direct = false;  // DirectIo::required
     // Tests wait less, and fill less.
     int64_t drain_ns_max = Disk::kDrainNsMax;
     int64_t hold_ns_max = Disk::kHoldNsMax;
     uint64_t in_flight_bytes_max = Disk::kInFlightBytesMax;
   };
-  /// Opens the store of a file or block device; the disk begins locked.
+  /// Opens the store of a file or block device; the disk begins locked. StoreBuffered follows if a
+  /// block device goes through the page cache.
   Result<std::shared_ptr<Disk>> OpenDisk(DiskOptions options, const std::string& store_path,
                                          std::shared_ptr<const Lease> lease);
   Result<std::shared_ptr<Disk>> AddDisk(DiskOptions options, std::unique_ptr<Store> store,

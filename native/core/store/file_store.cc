@@ -60,7 +60,8 @@ bool LiesInMemory(int fd) {
 }  // namespace
 
 Result<std::unique_ptr<FileStore>> FileStore::Open(const std::string& path, bool read_only,
-                                                   uint64_t size_bytes_min) {
+                                                   uint64_t size_bytes_min,
+                                                   const DirectIo& direct) {
   UniqueFd fd(::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK));
   if (!fd) return SystemError("open store " + path, errno);
   Result<uint64_t> size = SizeOf(fd.get(), path);
@@ -73,7 +74,31 @@ Result<std::unique_ptr<FileStore>> FileStore::Open(const std::string& path, bool
   Status locked = LockWhole(fd.get(), path, read_only);
   if (!locked) return locked.error();
   const Now now = LiesInMemory(fd.get()) ? Now::kMemory : Now::kCached;
-  return std::unique_ptr<FileStore>(new FileStore(std::move(fd), size.value(), now));
+  std::unique_ptr<FileStore> store(new FileStore(std::move(fd), size.value(), now));
+  Status chosen = store->ChooseDirect(path, direct);
+  if (!chosen) return chosen.error();
+  return store;
+}
+
+Status FileStore::ChooseDirect(const std::string& path, const DirectIo& direct) {
+  struct stat status {};
+  if (::fstat(fd_.get(), &status) != 0) return SystemError("stat store " + path, errno);
+  if (!direct.required && !S_ISBLK(status.st_mode)) return Ok();
+  Result<uint32_t> alignment = EnableDirectIo(fd_.get(), path, direct);
+  if (alignment) {
+    alignment_bytes_ = alignment.value();
+    read_now_ = write_now_ = Now::kNever;  // each transfer waits for the device
+  } else if (direct.required) {
+    return alignment.error();
+  } else {
+    buffered_because_ = alignment.error().message;
+  }
+  return Ok();
+}
+
+/// A transfer that fell short may end anywhere; the next direct one must begin at a whole unit.
+uint64_t FileStore::WholeUnits(uint64_t bytes) const {
+  return direct() ? bytes / alignment_bytes_ * alignment_bytes_ : bytes;
 }
 
 /// Of ext4 and block devices only reads come this far: they refuse RWF_NOWAIT for buffered writes,
@@ -126,6 +151,10 @@ void FileStore::Start(Ring& ring, StoreOp& op) {
                     op.length_bytes);
       return;
     case StoreOp::Kind::kCache:
+      if (direct()) {
+        ring.Nop(op);  // nobody would read the page cache
+        return;
+      }
       ring.Advise(op, fd_.get(), op.offset_bytes, static_cast<uint32_t>(op.length_bytes),
                   POSIX_FADV_WILLNEED);
       return;
@@ -160,11 +189,12 @@ void FileStore::Continue(Ring& ring, StoreOp& op, int32_t result) {
   }
   // Nothing more to read means that the store was cut short behind our back: only bytes that were
   // really read may count as zeros (DESIGN.md section 4), so this is an error.
-  if (result == 0) {
+  const uint64_t done = WholeUnits(done_bytes(op) + static_cast<uint64_t>(result));
+  if (done == done_bytes(op)) {
     Complete(op, -EIO);
     return;
   }
-  done_bytes(op) += static_cast<uint64_t>(result);
+  done_bytes(op) = done;
   if (done_bytes(op) < op.length_bytes) {
     Start(ring, op);
   } else {

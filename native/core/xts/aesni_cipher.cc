@@ -6,7 +6,7 @@
 #include <immintrin.h>
 
 #define KEYHOLD_XTS_TARGET __attribute__((target("aes,pclmul,sse4.1")))
-#include "core/xts/run_sectors.h"
+#include "core/xts/run_interleaved.h"
 #include "core/xts/sse_registers.h"
 
 namespace keyhold::xts {
@@ -63,8 +63,8 @@ struct Lanes128 {
   KEYHOLD_XTS_INLINE static void ClearRegisters() { ClearSseRegisters(); }
 };
 
-constexpr ScheduledKernel kKernel = {"aesni", RunSectors<Lanes128, true>,
-                                     RunSectors<Lanes128, false>};
+constexpr ScheduledKernel kKernel = {"aesni", RunInterleaved<Lanes128, true>,
+                                     RunInterleaved<Lanes128, false>};
 
 }  // namespace
 

@@ -6,7 +6,7 @@
 #include <immintrin.h>
 
 #define KEYHOLD_XTS_TARGET __attribute__((target("avx2,vaes,vpclmulqdq")))
-#include "core/xts/run_sectors.h"
+#include "core/xts/run_interleaved.h"
 
 namespace keyhold::xts {
 namespace {
@@ -72,8 +72,8 @@ struct Lanes256 {
   }
 };
 
-constexpr ScheduledKernel kKernel = {"vaes256", RunSectors<Lanes256, true>,
-                                     RunSectors<Lanes256, false>};
+constexpr ScheduledKernel kKernel = {"vaes256", RunInterleaved<Lanes256, true>,
+                                     RunInterleaved<Lanes256, false>};
 
 }  // namespace
 

@@ -79,6 +79,7 @@ export function formatDisk(io: CliIo, disk: DiskDetail): string {
     disk.dmCrypt ? 'dm-crypt compatible' : 'thin',
     ...(disk.readOnly ? ['read-only'] : []),
     ...(disk.rotational ? ['rotational'] : []),
+    ...(disk.direct ? ['direct i/o'] : []),
   ];
   const [rule = OPEN_TO_MACHINE, ...rules] = disk.allow;
   const fields = formatFields([
