@@ -195,6 +195,8 @@ export interface NativeDisk {
     connections: number;
   }>;
   disconnectClients(): Promise<number>;
+  /** How many connections are in transmission to the disk; costs nothing. */
+  connectionCount(): number;
   stats(): NativeDiskStats;
   close(): Promise<void>;
 }
@@ -230,7 +232,8 @@ export interface NativeCommandStats {
 }
 
 export interface NativeDiskStats {
-  commands: Record<CommandName, NativeCommandStats>;
+  /** Only of commands that the disk has answered. */
+  commands: Partial<Record<CommandName, NativeCommandStats>>;
   inFlight: number;
   parked: number;
   connections: number;

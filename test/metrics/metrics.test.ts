@@ -110,7 +110,7 @@ void test('native counters arrive per disk, command and result', async (t) => {
 void test('latency buckets become cumulative with sum and count', async (t) => {
   const samples = await samplesOf(metricsOf([DISK], [SET]));
   const name = 'keyhold_nbd_request_duration_seconds';
-  const counts = stats.commands.write.latencyBuckets;
+  const counts = stats.commands.write?.latencyBuckets ?? [];
   let total = 0;
   for (const [index, bound] of [...LATENCY_BUCKETS_SECONDS, '+Inf'].entries()) {
     total += counts[index] ?? 0;
