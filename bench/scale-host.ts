@@ -95,11 +95,15 @@ export class ScaleHost {
     }
   }
 
-  /** Unwraps that the vault has answered since `startMs` (wall time); it keeps 1000 requests. */
+  /**
+   * Unwraps that the vault has decided since `startMs` (wall time); it keeps 1000 requests. Not the
+   * 401 with which it challenges a client that is new.
+   */
   async unwrapsSince(startMs: number): Promise<number> {
     const log = await this.vault.log();
     return log.filter(
-      ({ operation, time }) => operation === 'unwrapKey' && Date.parse(time) >= startMs,
+      ({ operation, status, time }) =>
+        operation === 'unwrapKey' && status !== 401 && Date.parse(time) >= startMs,
     ).length;
   }
 

@@ -58,6 +58,7 @@ export interface NativeSetKey {
 
 export interface NativeLease {
   renew(proofStartBootMs: number, durationMs: number): void;
+  /** When it returns, no disk whose lease is enforced by this one holds a key. */
   end(): void;
   deadlineBootMs(): number;
 }
