@@ -10,8 +10,8 @@ import { type Fact, KEY, ScaleHost, SET } from './scale-host.js';
 
 const HELP = `usage: npm run bench:revocation -- [--json] [--cycles N] [--seconds S] [--wipes N]
 
-How long a revoked key outlives the vault's answer while fio loads the disk over four connections.
-First through the real daemon, at most N cycles (200) of disable, check, enable, check, for at most
+How long a revoked key outlives the vault's answer while four connections read and write 128 KiB at
+random, 16 requests each. First through the real daemon, at most N cycles (200) of disable, check, enable, check, for at most
 S seconds (110); then native code alone, N (1000) times. Times are of CLOCK_BOOTTIME:
 
   answer    the denial that confirms has arrived: the HTTP answer's last byte, as the daemon's
@@ -41,25 +41,13 @@ function distribution(valuesMs: readonly number[]): Distribution {
   return { count: sorted.length, p50Ms: at(0.5), p99Ms: at(0.99), maxMs: at(1) };
 }
 
-/** Large blocks: the longest cipher calls that a wipe may have to wait for. */
-function startLoad(uri: string): ChildProcess {
-  const args = [
-    '--name=load',
-    '--ioengine=nbd',
-    `--uri=${uri}`,
-    '--rw=randrw',
-    '--bs=128k',
-    '--iodepth=16',
-    `--numjobs=${CONNECTIONS}`,
-    '--size=100%',
-    '--time_based',
-    '--runtime=600',
-    // What an offline disk answers; the connections stay, and the disk comes back.
-    '--continue_on_error=all',
-    '--group_reporting',
-    '--output=/dev/null',
-  ];
-  return spawn('fio', args, { stdio: 'ignore' });
+function startLoad(socket: string): ChildProcess {
+  const program = new URL('./revocation-load.ts', import.meta.url).pathname;
+  const loader = new URL('../node_modules/@tapjs/typescript/dist/esm/import.mjs', import.meta.url);
+  const args = [program, socket, 'bench', String(DISK_BYTES), String(CONNECTIONS)];
+  return spawn(process.execPath, ['--import', loader.href, ...args], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
 }
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -89,7 +77,7 @@ async function measureDaemon(dir: string, cyclesMax: number, seconds: number): P
     const store = join(dir, 'daemon.img');
     await host.admin.createDisk({ name: 'bench', set: SET, sizeBytes: DISK_BYTES, store });
     await host.admin.attachDisk('bench');
-    load = startLoad(host.stack.uri('bench'));
+    load = startLoad(host.stack.nbdSocket);
     await until('the load is connected', async () => {
       return (await host.admin.showDisk('bench')).clients === CONNECTIONS;
     });
@@ -152,7 +140,7 @@ async function measureNative(dir: string, wipes: number): Promise<number[]> {
   try {
     const served = await rig.serve('bench', { sizeBytes: DISK_BYTES });
     const { path } = rig.listen() as { path: string };
-    load = startLoad(`nbd+unix:///bench?socket=${path}`);
+    load = startLoad(path);
     await until('the load is connected', () => served.disk.clients().length === CONNECTIONS);
     const answered = (): number => {
       const { read, write } = served.disk.stats().commands;
