@@ -94,14 +94,15 @@ async function main(): Promise<void> {
   const counts = values.disks?.split(',').map(Number) ?? COUNTS;
   const points: ScalePoint[] = [];
   let cost: ConnectionCost | undefined;
+  const note = (line: string): void => void process.stderr.write(`${line}\n`);
   for (const disks of counts.filter((count) => !values.quick || count <= QUICK_MAX)) {
-    const note = (line: string): void => void process.stderr.write(`${line}\n`);
     const point = await measurePoint(disks, note, async (host) => {
       if (disks !== GOAL_DISKS) return;
       note(`${disks} disks: ${CONNECTIONS} connections`);
       cost = await measureConnections(host, disks, CONNECTIONS);
     });
     points.push(point);
+    note(JSON.stringify(point)); // so that a run that is cut short has not been for nothing
   }
   stdout.write(values.json ? `${JSON.stringify({ points, cost }, null, 2)}\n` : table(points));
   if (!values.json && cost !== undefined) stdout.write(connectionText(cost));

@@ -323,6 +323,8 @@ export class DiskRunner {
 
   async #save(base = this.#record): Promise<void> {
     const record = recordFor(base, this.#control);
+    // A host that starts again brings its disks to where their records say they were.
+    if (JSON.stringify(record) === JSON.stringify(this.#record)) return;
     await this.#options.records.save(record);
     this.#record = record;
   }

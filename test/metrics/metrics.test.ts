@@ -306,6 +306,28 @@ void test('docs/METRICS.md names the labels of every metric', async (t) => {
   }
 });
 
+void test('a command that a disk has never answered has no series', async (t) => {
+  const { read } = stats.commands;
+  const idle = { ...stats, commands: read === undefined ? {} : { read } };
+  const samples = await samplesOf(metricsOf([{ ...DISK, stats: idle }], []));
+  const commands = Object.keys(samples).map((name) => /command=(\w+)/.exec(name)?.[1] ?? 'read');
+  t.same([...new Set(commands)], ['read']);
+});
+
+void test('a scrape of many disks lets others run in between', async (t) => {
+  let turns = 0;
+  let scraped = false;
+  const count = (): void => {
+    turns += 1;
+    if (!scraped) setImmediate(count);
+  };
+  setImmediate(count);
+  const disks = Array.from({ length: 1000 }, (_, index) => ({ ...DISK, name: `d${index}` }));
+  await metricsOf(disks, []).scrape();
+  scraped = true;
+  t.ok(turns > 100, `${turns} turns`);
+});
+
 void test('every command of the data plane is shown', async (t) => {
   const samples = await samplesOf(metricsOf([DISK], []));
   for (const one of COMMANDS) t.hasProp(samples, `keyhold_nbd_bytes_total{disk=d1,command=${one}}`);
