@@ -54,6 +54,7 @@ class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
          InstanceMethod<&DiskObject::Suspend>("suspend"),
          InstanceMethod<&DiskObject::GoOffline>("goOffline"),
          InstanceMethod<&DiskObject::DisconnectClients>("disconnectClients"),
+         InstanceMethod<&DiskObject::ConnectionCount>("connectionCount"),
          InstanceMethod<&DiskObject::Stats>("stats"), InstanceMethod<&DiskObject::Close>("close")});
   }
 
@@ -166,7 +167,12 @@ class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
         [](Napi::Env env, bool) -> Napi::Value { return env.Undefined(); });
   }
 
-  Napi::Value CommandStats(Napi::Env env, size_t command) const {
+  Napi::Value ConnectionCount(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), static_cast<double>(disk().connections()));
+  }
+
+  /// Sets field `command` of `commands` unless the disk has never answered one.
+  void AddCommandStats(Napi::Object commands, size_t command) const {
     std::array<uint64_t, kLatencyBuckets> buckets{};
     uint64_t ok = 0;
     uint64_t error = 0;
@@ -182,6 +188,8 @@ class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
       latency_ns += counters.latency_sum_ns.Get();
       for (size_t i = 0; i < buckets.size(); ++i) buckets[i] += counters.latency_buckets[i].Get();
     }
+    if (ok + error + shutdown == 0) return;
+    const Napi::Env env = commands.Env();
     Napi::Object object = Napi::Object::New(env);
     object.Set("requestsOk", static_cast<double>(ok));
     object.Set("requestsError", static_cast<double>(error));
@@ -191,22 +199,20 @@ class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
     Napi::Array array = Napi::Array::New(env, buckets.size());
     for (uint32_t i = 0; i < buckets.size(); ++i) array.Set(i, static_cast<double>(buckets[i]));
     object.Set("latencyBuckets", array);
-    return object;
+    commands.Set(kCommandNames[command], object);
   }
 
   Napi::Value Stats(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     Napi::Object commands = Napi::Object::New(env);
-    for (size_t i = 0; i < kCommands; ++i) commands.Set(kCommandNames[i], CommandStats(env, i));
+    for (size_t i = 0; i < kCommands; ++i) AddCommandStats(commands, i);
     uint64_t in_flight = 0;
     uint64_t parked = 0;
-    uint64_t connections = 0;
     uint64_t encrypted = 0;
     uint64_t decrypted = 0;
     for (const ShardCounters& shard : disk().counters()) {
       in_flight += shard.in_flight.Get();
       parked += shard.parked.Get();
-      connections += shard.connections.Get();
       encrypted += shard.encrypted_bytes.Get();
       decrypted += shard.decrypted_bytes.Get();
     }
@@ -214,7 +220,7 @@ class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
     object.Set("commands", commands);
     object.Set("inFlight", static_cast<double>(in_flight));
     object.Set("parked", static_cast<double>(parked));
-    object.Set("connections", static_cast<double>(connections));
+    object.Set("connections", static_cast<double>(disk().connections()));
     object.Set("keyPresent", disk().guard().present());
     object.Set("encryptedBytes", static_cast<double>(encrypted));
     object.Set("decryptedBytes", static_cast<double>(decrypted));

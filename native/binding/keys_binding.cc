@@ -9,6 +9,7 @@
 #include "binding/convert.h"
 #include "binding/wrapped.h"
 #include "core/base/process.h"
+#include "core/shard/plane.h"
 #include "core/shard/set_key_reaper.h"
 
 namespace keyhold::binding {
@@ -55,6 +56,9 @@ class LeaseObject final : public Wrapped<LeaseObject, Lease> {
 
   Napi::Value End(const Napi::CallbackInfo& info) {
     core().End();
+    // Whoever ends a lease counts on the keys being gone when this returns, and not at the next
+    // tick of a shard.
+    Plane::EnforceAllLeases(BootTimeNs());
     return info.Env().Undefined();
   }
 

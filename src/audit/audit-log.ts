@@ -9,10 +9,13 @@ import { createRecord, type AuditRecord } from './record.js';
 import { readTail, type Tail } from './tail.js';
 import { verifyAudit, type AuditReport } from './verify.js';
 
-/** Records that wait for the disk. A healthy disk never lets more than a handful gather. */
-export const QUEUE_RECORDS_MAX = 4096;
+/**
+ * Records that wait for the disk. A healthy disk lets a handful gather, but ten thousand disks that
+ * lose their key in one turn of the event loop say several things each; about 1 KiB a record.
+ */
+export const QUEUE_RECORDS_MAX = 100_000;
 /** Records that share one fdatasync. */
-const BATCH_RECORDS_MAX = 256;
+const BATCH_RECORDS_MAX = 1024;
 
 /** What the log needs of its file; a FileHandle fits. Tests hand in a disk that is full. */
 export interface AuditFile {

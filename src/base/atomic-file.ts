@@ -32,8 +32,36 @@ export async function unlinkDurable(path: string): Promise<void> {
   await syncDirectory(dirname(path));
 }
 
-/** Makes renames, creations and removals in a directory durable. */
-export async function syncDirectory(path: string): Promise<void> {
+/**
+ * Directories that are being synced, and the sync that follows: whoever comes meanwhile shares it,
+ * since the one under way may have begun before their rename. A thousand records written at once
+ * would otherwise sync their one directory a thousand times.
+ */
+const underWay = new Map<string, { readonly now: Promise<void>; next?: Promise<void> }>();
+
+/** Makes renames, creations and removals in a directory durable that precede the call. */
+export function syncDirectory(path: string): Promise<void> {
+  const before = underWay.get(path);
+  if (before === undefined) return beginSync(path);
+  before.next ??= before.now.then(
+    () => beginSync(path),
+    () => beginSync(path),
+  );
+  return before.next;
+}
+
+function beginSync(path: string): Promise<void> {
+  const now = syncNow(path);
+  const sync: { readonly now: Promise<void>; next?: Promise<void> } = { now };
+  underWay.set(path, sync);
+  const end = (): void => {
+    if (sync.next === undefined) underWay.delete(path);
+  };
+  now.then(end, end);
+  return now;
+}
+
+async function syncNow(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {
     await directory.sync();

@@ -17,6 +17,9 @@ export interface BrokenRecord {
   readonly message: string;
 }
 
+/** Ten thousand records read one after the other would wait for the event loop sixty thousand times. */
+const READS_AT_ONCE = 32;
+
 /**
  * One JSON file for each record, `NAME.json` in one directory, schema-checked on reading and
  * written all-or-nothing. At most one write per name at a time is the caller's business.
@@ -47,20 +50,30 @@ export class RecordStore<T extends { readonly name: string }> {
     const records: T[] = [];
     const broken: BrokenRecord[] = [];
     const nameById = new Map<string, string>();
-    for (const file of (await readdir(this.#directory)).sort()) {
+    const files = (await readdir(this.#directory)).sort();
+    for (const file of files) {
       if (file.endsWith('.json.tmp')) await unlink(join(this.#directory, file));
-      if (!file.endsWith('.json')) continue;
-      const name = file.slice(0, -'.json'.length);
-      const path = join(this.#directory, file);
+    }
+    const names = files
+      .filter((file) => file.endsWith('.json'))
+      .map((file) => file.slice(0, -'.json'.length));
+    const read: PromiseSettledResult<T>[] = [];
+    for (let first = 0; first < names.length; first += READS_AT_ONCE) {
+      const some = names.slice(first, first + READS_AT_ONCE);
+      read.push(...(await Promise.allSettled(some.map((name) => this.#read(name)))));
+    }
+    for (const [index, result] of read.entries()) {
+      const name = names[index] ?? '';
       try {
-        const record = await this.#read(path, name);
+        if (result.status === 'rejected') throw result.reason;
+        const record = result.value;
         const id = this.#uniqueId(record);
         const other = nameById.get(id);
         if (other !== undefined) throw new Error(`id ${id} is also that of ${other}`);
         nameById.set(id, name);
         records.push(record);
       } catch (error) {
-        broken.push({ name, path, message: messageOf(error) });
+        broken.push({ name, path: this.pathOf(name), message: messageOf(error) });
       }
     }
     return { records, broken };
@@ -85,8 +98,9 @@ export class RecordStore<T extends { readonly name: string }> {
     }
   }
 
-  async #read(path: string, name: string): Promise<T> {
+  async #read(name: string): Promise<T> {
     if (!NAME_PATTERN.test(name)) throw new Error('the file name is not a valid name');
+    const path = this.pathOf(name);
     const { size } = await lstat(path);
     if (size > RECORD_BYTES_MAX) {
       throw new Error(`${size} bytes, expected at most ${RECORD_BYTES_MAX}`);

@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.js';
 import type { DataPlane } from '../dataplane/plane.js';
 import type { DiskService } from '../disks/disk-service.js';
+import type { DiskView } from '../disks/view.js';
 import type { DiskSample, MetricsSources, SetSample } from '../metrics/sources.js';
 import type { SetService } from '../sets/set-service.js';
 import { secondsLeft } from '../sets/view.js';
@@ -15,16 +16,9 @@ export function createMetricsSources(options: {
 }): MetricsSources {
   const { plane, sets, disks, clock } = options;
   return {
-    disks: () =>
-      disks.views().map((view): DiskSample => ({
-        name: view.name,
-        set: view.set,
-        sizeBytes: view.sizeBytes,
-        state: view.state,
-        reason: view.reason,
-        revoked: view.revoked,
-        stats: plane.disk(view.name)?.stats() ?? null,
-      })),
+    *disks() {
+      for (const view of disks.eachView()) yield sampleOf(view, plane);
+    },
     sets: () =>
       sets.list().map((set): SetSample => ({
         name: set.name,
@@ -51,4 +45,10 @@ export function createMetricsSources(options: {
       };
     },
   };
+}
+
+function sampleOf(view: DiskView, plane: DataPlane): DiskSample {
+  const { name, set, sizeBytes, state, reason, revoked } = view;
+  const stats = plane.disk(name)?.stats() ?? null;
+  return { name, set, sizeBytes, state, reason, revoked, stats };
 }

@@ -60,6 +60,7 @@ export interface NativeSetKey {
 
 export interface NativeLease {
   renew(proofStartBootMs: number, durationMs: number): void;
+  /** When it returns, no disk whose lease is enforced by this one holds a key. */
   end(): void;
   deadlineBootMs(): number;
 }
@@ -212,6 +213,8 @@ export interface NativeDisk {
     connections: number;
   }>;
   disconnectClients(): Promise<number>;
+  /** How many connections are in transmission to the disk; costs nothing. */
+  connectionCount(): number;
   stats(): NativeDiskStats;
   close(): Promise<void>;
 }
@@ -247,7 +250,8 @@ export interface NativeCommandStats {
 }
 
 export interface NativeDiskStats {
-  commands: Record<CommandName, NativeCommandStats>;
+  /** Only of commands that the disk has answered. */
+  commands: Partial<Record<CommandName, NativeCommandStats>>;
   inFlight: number;
   parked: number;
   connections: number;

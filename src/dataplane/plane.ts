@@ -290,7 +290,7 @@ export class DataPlane implements DiskPlane {
     return new DataPlaneDisk({
       native,
       name,
-      clients: () => this.#clientsOf(native.id),
+      clients: () => this.#clientsOf(native),
       disconnectClient: (id) => this.#native.closeConnection(id),
       onClosed: () => {
         this.#disks.delete(native.id);
@@ -299,10 +299,13 @@ export class DataPlane implements DiskPlane {
     });
   }
 
-  #clientsOf(diskId: number): DiskClient[] {
+  #clientsOf(disk: NativeDisk): DiskClient[] {
+    // Asked of every disk at every probe and list: so a disk without clients must not cost a look
+    // at the connections of all others.
+    if (disk.connectionCount() === 0) return [];
     return this.#native
       .connections()
-      .filter((connection) => connection.diskId === diskId)
+      .filter((connection) => connection.diskId === disk.id)
       .map((connection) => ({
         id: connection.id,
         peer: peerOf(connection),
@@ -367,7 +370,7 @@ export class DataPlane implements DiskPlane {
   #tellClients(diskId: number, kind: 'client-connected' | 'client-disconnected'): void {
     const open = this.#disks.get(diskId);
     if (open === undefined) return;
-    open.onEvent({ kind, clients: this.#clientsOf(diskId).length });
+    open.onEvent({ kind, clients: open.disk.native.connectionCount() });
   }
 }
 

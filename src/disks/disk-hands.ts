@@ -30,6 +30,7 @@ export interface Decision {
   readonly cause: DiskCause;
   readonly decidedBootMs: number;
   readonly verdictStartedBootMs: number | undefined;
+  readonly verdictReceivedBootMs: number | undefined;
 }
 
 /**

@@ -3,6 +3,7 @@ import { assertNever, KeyholdError, messageOf } from '../base/errors.js';
 import type { RecordStore } from '../base/record-store.js';
 import type { Peer } from '../nbd/peer.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
+import type { Verdict } from '../vault/types.js';
 import { type AccessChange, changeRules, DiskAccess } from './disk-access.js';
 import { type Decision, DiskHands, type DiskHandsOptions } from './disk-hands.js';
 import { DiskTimers } from './disk-timers.js';
@@ -205,7 +206,8 @@ export class DiskRunner {
     const decision = {
       cause: causeOf(event, inherited),
       decidedBootMs: this.#decidedBootMs(event),
-      verdictStartedBootMs: this.#verdictStartedBootMs(event),
+      verdictStartedBootMs: this.#believed(event)?.startedBootMs,
+      verdictReceivedBootMs: this.#believed(event)?.receivedBootMs,
     };
     const [first] = effects;
     const recordFirst = first?.kind === 'record' && first.required;
@@ -313,14 +315,16 @@ export class DiskRunner {
     return this.#options.clock.bootMs();
   }
 
-  #verdictStartedBootMs(event: LifecycleEvent): number | undefined {
+  /** The denial that is acted on. */
+  #believed(event: LifecycleEvent): Verdict | undefined {
     const access = this.#options.set?.access;
-    if (event.kind !== 'access' || access?.kind !== 'denied') return undefined;
-    return access.denial.verdict.startedBootMs;
+    return event.kind === 'access' && access?.kind === 'denied' ? access.denial.verdict : undefined;
   }
 
   async #save(base = this.#record): Promise<void> {
     const record = recordFor(base, this.#control);
+    // A host that starts again brings its disks to where their records say they were.
+    if (JSON.stringify(record) === JSON.stringify(this.#record)) return;
     await this.#options.records.save(record);
     this.#record = record;
   }

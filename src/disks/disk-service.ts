@@ -116,7 +116,15 @@ export class DiskService {
   }
 
   views(): DiskView[] {
-    return [...this.#runners.keys()].sort().map((name) => this.view(name));
+    return [...this.eachView()];
+  }
+
+  /** Views in order of names, each made when it is asked for; disks deleted meanwhile are left out. */
+  *eachView(): Generator<DiskView> {
+    for (const name of [...this.#runners.keys()].sort()) {
+      const runner = this.#runners.get(name);
+      if (runner !== undefined) yield viewDisk(runner);
+    }
   }
 
   clients(name: string): DiskClient[] {

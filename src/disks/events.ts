@@ -81,6 +81,8 @@ export interface DiskEvents {
     readonly decidedBootMs: number;
     /** When the probe started whose answer was believed; undefined for other causes. */
     readonly verdictStartedBootMs: number | undefined;
+    /** When that answer had arrived. */
+    readonly verdictReceivedBootMs: number | undefined;
     /** From decision to wiped key, and to the last answer. */
     readonly wipedAfterMs: number;
     readonly drainedAfterMs: number;

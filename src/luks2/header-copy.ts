@@ -47,6 +47,8 @@ const COPY = {
   secondary: { magic: Buffer.from('SKUL\xba\xbe', 'latin1'), offsetBytes: SECONDARY_OFFSET_BYTES },
 } as const;
 
+const ZEROES = Buffer.alloc(JSON_AREA_BYTES);
+
 interface StringField {
   readonly offset: number;
   readonly length: number;
@@ -54,7 +56,13 @@ interface StringField {
 
 /** What one copy turned out to be. */
 export type DecodedCopy =
-  | { readonly kind: 'valid'; readonly seqid: number; readonly metadata: HeaderMetadata }
+  | {
+      readonly kind: 'valid';
+      readonly seqid: number;
+      readonly metadata: HeaderMetadata;
+      /** The text of the JSON area, from which the metadata were read. */
+      readonly json: string;
+    }
   /** Undamaged, but not ours to serve or repair. */
   | { readonly kind: 'foreign'; readonly seqid: number; readonly error: KeyholdError }
   | { readonly kind: 'invalid'; readonly fault: string };
@@ -88,14 +96,19 @@ export function encodeCopy(
   return new Uint8Array(bytes);
 }
 
-export function decodeCopy(copy: CopyName, bytes: Uint8Array): DecodedCopy {
+/** `decode` reads the JSON text: whoever reads both copies need not read one text twice. */
+export function decodeCopy(
+  copy: CopyName,
+  bytes: Uint8Array,
+  decode: typeof decodeJson = decodeJson,
+): DecodedCopy {
   const view = viewOf(bytes);
   const binaryFault = checkBinaryHeader(copy, view);
   if (binaryFault !== undefined) return { kind: 'invalid', fault: binaryFault };
   const seqid = Number(view.readBigUInt64BE(FIELD.seqid));
   const json = readJsonArea(view);
   if ('fault' in json) return { kind: 'invalid', fault: json.fault };
-  const contents = decodeJson(json.text);
+  const contents = decode(json.text);
   if (contents.kind === 'foreign') return { kind: 'foreign', seqid, error: contents.error };
   if (contents.kind === 'invalid') return contents;
   const label = readString(view, FIELD.label);
@@ -104,7 +117,8 @@ export function decodeCopy(copy: CopyName, bytes: Uint8Array): DecodedCopy {
   if (uuid === undefined || !UUID.test(uuid)) {
     return { kind: 'invalid', fault: `uuid is ${JSON.stringify(uuid ?? null)}, expected a uuid` };
   }
-  return { kind: 'valid', seqid, metadata: { uuid, label, ...contents.metadata } };
+  const metadata = { uuid, label, ...contents.metadata };
+  return { kind: 'valid', seqid, metadata, json: json.text };
 }
 
 export function hasMagic(copy: CopyName, bytes: Uint8Array): boolean {
@@ -167,7 +181,7 @@ function readJsonArea(view: Buffer): { text: string } | { fault: string } {
   const area = view.subarray(BINARY_HEADER_BYTES);
   const end = area.indexOf(0);
   if (end === -1) return { fault: 'JSON area has no terminating zero' };
-  if (area.subarray(end).some((byte) => byte !== 0)) {
+  if (!area.subarray(end).equals(ZEROES.subarray(end))) {
     return { fault: 'JSON area has bytes after its terminating zero, expected none' };
   }
   const text = decodeUtf8(area.subarray(0, end));

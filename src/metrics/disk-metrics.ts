@@ -1,68 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Registry } from 'prom-client';
 import {
   COMMANDS,
   LATENCY_BUCKETS_SECONDS,
   type NativeCommandStats,
   type NativeDiskStats,
 } from '../dataplane/addon.js';
-import {
-  histogramSamples,
-  registerSampledMetric,
-  stateSamples,
-  type Labels,
-  type Sample,
-  type SampledMetricOptions,
-} from './sampled-metric.js';
+import { histogramSamples, stateSamples, type Labels, type Sample } from './sampled-metric.js';
 import type { DiskSample } from './sources.js';
 
 const STATES = ['offline', 'online', 'suspended'];
 
-/** Everything about disks, read from native counters at the scrape. */
-export function registerDiskMetrics(registry: Registry, disks: () => readonly DiskSample[]): void {
-  const all = [...stateMetrics(disks), ...gaugeMetrics(disks), ...trafficMetrics(disks)];
-  for (const metric of all) registerSampledMetric(registry, metric);
+/** A metric with samples of every disk, read from native counters at the scrape. */
+export interface DiskMetric {
+  readonly name: string;
+  readonly help: string;
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly read: (disk: DiskSample) => readonly Sample[];
 }
 
-function stateMetrics(disks: () => readonly DiskSample[]): SampledMetricOptions[] {
+/** Everything about disks. */
+export const DISK_METRICS: readonly DiskMetric[] = [
+  ...stateMetrics(),
+  ...gaugeMetrics(),
+  ...trafficMetrics(),
+];
+
+function stateMetrics(): DiskMetric[] {
   return [
     {
       name: 'keyhold_disk_info',
       help: 'Always 1; says which encryption set a disk belongs to.',
       type: 'gauge',
-      read: () => disks().map(({ name, set }) => ({ labels: { disk: name, set }, value: 1 })),
+      read: ({ name, set }) => [{ labels: { disk: name, set }, value: 1 }],
     },
     {
       name: 'keyhold_disk_state',
       help: '1 for the state that the disk is in, 0 for the others.',
       type: 'gauge',
-      read: () =>
-        disks().flatMap((disk) => stateSamples(labelsOf(disk), 'state', STATES, disk.state)),
+      read: (disk) => stateSamples(labelsOf(disk), 'state', STATES, disk.state),
     },
     {
       name: 'keyhold_disk_offline_reason',
       help: '1 with the reason why the disk is offline; absent while it is not.',
       type: 'gauge',
-      read: () =>
-        disks().flatMap((disk) =>
-          disk.reason === null
-            ? []
-            : [{ labels: { disk: disk.name, reason: disk.reason }, value: 1 }],
-        ),
+      read: ({ name: disk, reason }) =>
+        reason === null ? [] : [{ labels: { disk, reason }, value: 1 }],
     },
   ];
 }
 
-function gaugeMetrics(disks: () => readonly DiskSample[]): SampledMetricOptions[] {
-  const gauge = (
-    name: string,
-    help: string,
-    value: (disk: DiskSample) => number,
-  ): SampledMetricOptions => ({
+function gaugeMetrics(): DiskMetric[] {
+  const gauge = (name: string, help: string, value: (disk: DiskSample) => number): DiskMetric => ({
     name,
     help,
     type: 'gauge',
-    read: () => disks().map((disk) => ({ labels: labelsOf(disk), value: value(disk) })),
+    read: (disk) => [{ labels: labelsOf(disk), value: value(disk) }],
   });
   return [
     gauge('keyhold_disk_size_bytes', 'Size of the disk.', (disk) => disk.sizeBytes),
@@ -92,14 +84,16 @@ function gaugeMetrics(disks: () => readonly DiskSample[]): SampledMetricOptions[
   ];
 }
 
-function trafficMetrics(disks: () => readonly DiskSample[]): SampledMetricOptions[] {
+function trafficMetrics(): DiskMetric[] {
+  // A command that a disk was never asked for has no series: of ten thousand disks most are idle,
+  // and their zeros would be most of the page.
   const perCommand =
-    (samples: (labels: Labels, stats: NativeCommandStats) => readonly Sample[]) => () =>
-      withStats(disks()).flatMap(([disk, stats]) =>
-        COMMANDS.flatMap((command) =>
-          samples({ disk: disk.name, command }, stats.commands[command]),
-        ),
-      );
+    (samples: (labels: Labels, stats: NativeCommandStats) => readonly Sample[]) =>
+    ({ name: disk, stats }: DiskSample): Sample[] =>
+      COMMANDS.flatMap((command) => {
+        const counters = stats?.commands[command];
+        return counters === undefined ? [] : samples({ disk, command }, counters);
+      });
   const duration = 'keyhold_nbd_request_duration_seconds';
   return [
     {
@@ -134,17 +128,16 @@ function trafficMetrics(disks: () => readonly DiskSample[]): SampledMetricOption
       name: 'keyhold_cipher_bytes_total',
       help: 'Bytes that passed the cipher, including what partial sectors add.',
       type: 'counter',
-      read: () =>
-        withStats(disks()).flatMap(([{ name: disk }, stats]) => [
-          { labels: { disk, direction: 'encrypt' }, value: stats.encryptedBytes },
-          { labels: { disk, direction: 'decrypt' }, value: stats.decryptedBytes },
-        ]),
+      read: ({ name: disk, stats }) => (stats === null ? [] : cipherSamples(disk, stats)),
     },
   ];
 }
 
-function withStats(disks: readonly DiskSample[]): [DiskSample, NativeDiskStats][] {
-  return disks.flatMap((disk) => (disk.stats === null ? [] : [[disk, disk.stats]]));
+function cipherSamples(disk: string, { encryptedBytes, decryptedBytes }: NativeDiskStats): Sample[] {
+  return [
+    { labels: { disk, direction: 'encrypt' }, value: encryptedBytes },
+    { labels: { disk, direction: 'decrypt' }, value: decryptedBytes },
+  ];
 }
 
 function labelsOf(disk: DiskSample): Labels {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client';
 import { REFUSAL_REASONS, type RefusalReason } from '../disks/events.js';
-import { registerDiskMetrics } from './disk-metrics.js';
+import { DISK_METRICS } from './disk-metrics.js';
+import { renderDiskPage } from './disk-page.js';
 import { registerSampledMetric, stateSamples } from './sampled-metric.js';
-import type { DiskSample, KeySample, MetricsSources, SetSample } from './sources.js';
+import type { KeySample, MetricsSources, SetSample } from './sources.js';
 
 const VERDICTS = ['PROOF', 'DENIED', 'NO-ANSWER'];
 const ACCESS = ['unknown', 'granted', 'denied', 'lapsed'];
@@ -36,7 +37,6 @@ export interface RevocationObservation {
 export class Metrics {
   readonly #registry = new Registry();
   readonly #sources: MetricsSources;
-  #disks: readonly DiskSample[] = [];
   #sets: readonly SetSample[] = [];
   #scraping: Promise<string> | undefined;
   readonly #probes: Counter<'set' | 'verdict'>;
@@ -87,7 +87,6 @@ export class Metrics {
       registers,
     });
     for (const reason of REFUSAL_REASONS) this.#refusals.inc({ reason }, 0);
-    registerDiskMetrics(this.#registry, () => this.#disks);
     this.#registerSetMetrics();
     this.#registerProcessMetrics(options.version);
     collectDefaultMetrics({ register: this.#registry });
@@ -99,7 +98,7 @@ export class Metrics {
 
   /** Every metric's name, for the check against docs/METRICS.md. */
   names(): string[] {
-    return this.#registry.getMetricsAsArray().map(({ name }) => name);
+    return [...DISK_METRICS, ...this.#registry.getMetricsAsArray()].map(({ name }) => name);
   }
 
   /** The text that Prometheus reads. Callers at the same time share one. */
@@ -134,10 +133,10 @@ export class Metrics {
   }
 
   async #scrape(): Promise<string> {
-    // Read once, so that all metrics of a scrape show the same instant.
-    this.#disks = this.#sources.disks();
+    // Read once, so that all metrics of sets show the same instant.
     this.#sets = this.#sources.sets();
-    return this.#registry.metrics();
+    const others = await this.#registry.metrics();
+    return (await renderDiskPage(DISK_METRICS, this.#sources.disks())) + others;
   }
 
   #registerSetMetrics(): void {

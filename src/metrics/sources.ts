@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { NativeDiskStats } from '../dataplane/addon.js';
 
-/**
- * What a scrape reads. Called at each scrape, synchronously: answers from memory, never does I/O.
- */
+/** What a scrape reads, at each scrape: answers from memory, never does I/O. */
 export interface MetricsSources {
-  disks(): readonly DiskSample[];
+  /** Each disk as it is when it is asked for: a scrape of many disks takes several turns. */
+  disks(): Iterable<DiskSample>;
   sets(): readonly SetSample[];
   /** NBD connections: all of them, and those still in option negotiation. */
   connections(): { readonly total: number; readonly negotiating: number };

@@ -252,7 +252,8 @@ export class EncryptionSet {
     const reason = verdict.reason ?? 'identity-denied';
     const standing = previous.kind === 'denied' && previous.denial.kid === key.kid;
     if (standing && previous.denial.reason === reason) return;
-    this.lease.end();
+    const confirmedBootMs = clock.bootMs();
+    this.lease.end(); // native code wipes the disks' keys before this returns
     this.#timer?.cancel();
     this.#setKey.wipe(reason);
     const denial: Denial = {
@@ -261,7 +262,7 @@ export class EncryptionSet {
       keyVersion: key.keyVersion,
       verdict,
       firstSeenMs: standing ? previous.denial.firstSeenMs : (firstSeenMs ?? clock.nowMs()),
-      confirmedBootMs: clock.bootMs(),
+      confirmedBootMs,
     };
     this.#access = { kind: 'denied', sinceMs: clock.nowMs(), denial };
     this.#lowerAlarm();

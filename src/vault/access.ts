@@ -83,8 +83,8 @@ class SdkVaultAccess implements ClosableVaultAccess {
   async probe(request: ProbeRequest): Promise<Verdict> {
     const { clock } = this.#options;
     const startedBootMs = clock.bootMs();
-    const classified = await this.#probe(request);
-    return { ...classified, startedBootMs, durationMs: clock.bootMs() - startedBootMs };
+    const found = await this.#probe(request);
+    return { ...found, startedBootMs, durationMs: clock.bootMs() - startedBootMs };
   }
 
   async unwrapSetKey(request: {
@@ -115,14 +115,15 @@ class SdkVaultAccess implements ClosableVaultAccess {
     this.#clients.clear();
   }
 
-  async #probe(request: ProbeRequest): Promise<Classified> {
+  async #probe(request: ProbeRequest): Promise<Omit<Verdict, 'startedBootMs' | 'durationMs'>> {
     try {
-      const { plaintext, description } = await this.#unwrapCanary(request);
-      if (plaintext === undefined) return classify(description);
+      const { plaintext, description, receivedBootMs } = await this.#unwrapCanary(request);
+      const times = receivedBootMs === undefined ? {} : { receivedBootMs };
+      if (plaintext === undefined) return { ...classify(description), ...times };
       const expected = request.canary.plaintext;
       const canaryMatched =
         plaintext.length === expected.length && timingSafeEqual(plaintext, expected);
-      return classify({ ...description, canaryMatched });
+      return { ...classify({ ...description, canaryMatched }), ...times };
     } catch (error) {
       return misconfigured(error);
     }

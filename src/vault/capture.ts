@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Clock } from '../base/clock.js';
 
 /**
  * The raw answer to a call's last request, as far as a verdict needs it. The SDK hides the answered
@@ -21,7 +22,14 @@ export interface CapturedAnswer {
 
 /** Filled while a call runs; one object per call. */
 export interface Capture {
+  readonly clock: Pick<Clock, 'bootMs'>;
   answer: CapturedAnswer | undefined;
+  /** When the last byte of `answer` was there. */
+  receivedBootMs: number | undefined;
+}
+
+export function createCapture(clock: Pick<Clock, 'bootMs'>): Capture {
+  return { clock, answer: undefined, receivedBootMs: undefined };
 }
 
 /** The shape of the SDK's pipeline types that this policy touches. */
@@ -57,9 +65,10 @@ export const capturePolicy = {
   ): Promise<Response> {
     const capture = current.getStore();
     // Forget the challenge's answer first: a later request may fail without any.
-    if (capture !== undefined) capture.answer = undefined;
+    if (capture !== undefined) capture.answer = capture.receivedBootMs = undefined;
     const response = await next(request);
     if (capture !== undefined) {
+      capture.receivedBootMs = capture.clock.bootMs();
       capture.answer = readAnswer(response, request.headers.get('authorization') !== undefined);
     }
     return response;

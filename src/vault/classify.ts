@@ -47,7 +47,7 @@ export interface Description {
 }
 
 /** A verdict without the times, which only the caller knows. */
-export type Classified = Omit<Verdict, 'startedBootMs' | 'durationMs'>;
+export type Classified = Omit<Verdict, 'startedBootMs' | 'durationMs' | 'receivedBootMs'>;
 
 /** A class with the code that goes into the verdict. */
 export interface Finding {

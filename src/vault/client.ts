@@ -3,7 +3,13 @@ import { CryptographyClient, type CryptographyClientOptions } from '@azure/keyva
 import type { Agent } from 'node:https';
 import type { Clock } from '../base/clock.js';
 import type { CachingCredential } from './caching-credential.js';
-import { type Capture, type CapturedAnswer, capturePolicy, runCaptured } from './capture.js';
+import {
+  type Capture,
+  type CapturedAnswer,
+  capturePolicy,
+  createCapture,
+  runCaptured,
+} from './capture.js';
 import { classify, type Description } from './classify.js';
 import { describeAnswer, describeFailure } from './describe.js';
 import { isSameKey, type KeyUrl, parseKid } from './key-url.js';
@@ -20,6 +26,8 @@ const ALGORITHM = 'RSA-OAEP-256';
 export interface UnwrapOutcome {
   readonly plaintext: Uint8Array | undefined;
   readonly description: Description;
+  /** When the answer that is described had arrived; CLOCK_BOOTTIME ms. */
+  readonly receivedBootMs?: number;
 }
 
 export interface VaultKeyClientOptions {
@@ -122,7 +130,7 @@ export class VaultKeyClient {
 
   async #attempt(wrapped: Uint8Array, deadlineBootMs: number): Promise<UnwrapOutcome> {
     const { clock } = this.#options;
-    const capture: Capture = { answer: undefined };
+    const capture = createCapture(clock);
     let connection: Connection | undefined;
     try {
       connection = await this.#connect();
@@ -130,9 +138,9 @@ export class VaultKeyClient {
       const limitMs = deadlineBootMs - clock.bootMs();
       if (limitMs <= 0) throw new LimitExceeded('unwrapping', limitMs);
       const value = await this.#call(connection.sdk, wrapped, limitMs, capture);
-      return this.#answered(value, capture.answer);
+      return withTime(this.#answered(value, capture.answer), capture);
     } catch (error) {
-      return this.#failed(error, capture.answer);
+      return withTime(this.#failed(error, capture.answer), capture);
     } finally {
       if (connection !== undefined) this.#callEnded(connection, capture.answer);
     }
@@ -214,6 +222,10 @@ export class VaultKeyClient {
     connection.retired = true;
     if (connection.calls === 0) connection.agent.destroy();
   }
+}
+
+function withTime(outcome: UnwrapOutcome, { receivedBootMs }: Capture): UnwrapOutcome {
+  return receivedBootMs === undefined ? outcome : { ...outcome, receivedBootMs };
 }
 
 /** Options that every SDK client here gets, with an agent of its own. */

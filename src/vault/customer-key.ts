@@ -3,7 +3,7 @@ import { KeyClient, type KeyVaultKey } from '@azure/keyvault-keys';
 import type { Clock } from '../base/clock.js';
 import { KeyholdError } from '../base/errors.js';
 import type { CachingCredential } from './caching-credential.js';
-import { type Capture, runCaptured } from './capture.js';
+import { createCapture, runCaptured } from './capture.js';
 import { type Classified, classify, type Description } from './classify.js';
 import { createSdkOptions } from './client.js';
 import { describeAnswer, describeFailure } from './describe.js';
@@ -51,7 +51,7 @@ async function getKeyOnce(
   limitMs: number,
 ): Promise<{ key: KeyVaultKey | undefined; description: Description }> {
   const { url, credential, transport, clock } = request;
-  const capture: Capture = { answer: undefined };
+  const capture = createCapture(clock);
   const abort = new AbortController();
   try {
     const { agent, options } = await createSdkOptions(transport, false);

@@ -40,6 +40,8 @@ export interface Verdict {
   /** CLOCK_BOOTTIME ms at which the probe started: what a lease is renewed from. */
   readonly startedBootMs: number;
   readonly durationMs: number;
+  /** CLOCK_BOOTTIME ms at which the vault's answer had arrived; undefined without one. */
+  readonly receivedBootMs?: number;
   /** HTTP status, where there was an answer. */
   readonly httpStatus?: number;
   /** The vault's inner code (`KeyDisabled`), else its code, else an errno or `TIMEOUT`. */

@@ -160,6 +160,45 @@ void test('the end of the lease suspends the disk and tells so once', async (t) 
   t.ok(event?.kind === 'lease-ended' && event.keyWipedBootMs >= endedBootMs);
 });
 
+void test('when a lease has been ended none of its disks holds a key', async (t) => {
+  const rig = await Rig.start(t);
+  const lease = leaseFor(600_000);
+  const disks = [];
+  for (const name of ['a', 'b', 'c']) {
+    const { disk, spec, setKey, dek } = await rig.serve(name, { locked: true });
+    await disk.close();
+    const again = await rig.plane.openDisk({ ...spec, lease }, () => undefined);
+    again.unlock(setKey, dek);
+    disks.push(rig.plane.disk(name));
+  }
+  lease.end();
+  t.same(
+    disks.map((disk) => disk?.stats().keyPresent),
+    [false, false, false],
+  );
+});
+
+void test('the end of a lease leaves the keys of others alone', async (t) => {
+  const rig = await Rig.start(t);
+  const mine = await rig.serve('mine');
+  const other = await rig.serve('other');
+  const restartMode = await rig.serve('restart-mode', { leaseEnforced: false });
+  mine.lease.end();
+  restartMode.lease.end();
+  t.equal(mine.disk.stats().keyPresent, false);
+  t.equal(other.disk.stats().keyPresent, true);
+  t.equal(restartMode.disk.stats().keyPresent, true);
+});
+
+void test('a closed disk is not looked for when its lease ends', async (t) => {
+  const rig = await Rig.start(t);
+  const { disk, lease, events } = await rig.serve('closed');
+  await disk.goOffline();
+  await disk.close();
+  lease.end();
+  t.same(events, []);
+});
+
 void test('a lease that is not enforced ends without a trace', async (t) => {
   const rig = await Rig.start(t);
   const { lease, events } = await rig.serve('d', { leaseEnforced: false });

@@ -69,6 +69,43 @@ void test('restart closes the store and its connections and reads the header aga
   t.equal(world.disks.view('d').clients, 0);
 });
 
+void test('a restart that finds its disks as their records say writes no record', async (t) => {
+  const before = await World.withDisk();
+  const path = join(before.stateDir, 'disks', 'd.json');
+  const { ino } = await stat(path); // every write makes a new file
+  const world = await before.reborn();
+  t.teardown(() => world.destroy());
+  await world.pass(1000);
+  t.equal(world.disks.view('d').state, 'online');
+  t.equal((await stat(path)).ino, ino);
+});
+
+void test('a command that changes what a disk is writes its record', async (t) => {
+  const before = await World.withDisk();
+  t.teardown(() => before.destroy());
+  const path = join(before.stateDir, 'disks', 'd.json');
+  const { ino } = await stat(path);
+  await before.during(before.disks.detach('d'));
+  t.not((await stat(path)).ino, ino);
+});
+
+void test('any number of disks of a set cost one unwrap when the daemon starts', async (t) => {
+  const before = await World.withDisk();
+  for (const name of ['e', 'f', 'g']) {
+    await before.createDisk({ name });
+    await before.during(before.disks.attach(name));
+  }
+  const unwraps = before.vault.unwraps.length;
+  const world = await before.reborn();
+  t.teardown(() => world.destroy());
+  await world.pass(1000);
+  t.same(
+    world.disks.views().map(({ state }) => state),
+    ['online', 'online', 'online', 'online'],
+  );
+  t.equal(world.vault.unwraps.length, unwraps + 1);
+});
+
 void test('an online disk is not deleted', async (t) => {
   const world = await withSet(t);
   await create(world, {});

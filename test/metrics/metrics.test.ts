@@ -110,7 +110,7 @@ void test('native counters arrive per disk, command and result', async (t) => {
 void test('latency buckets become cumulative with sum and count', async (t) => {
   const samples = await samplesOf(metricsOf([DISK], [SET]));
   const name = 'keyhold_nbd_request_duration_seconds';
-  const counts = stats.commands.write.latencyBuckets;
+  const counts = stats.commands.write?.latencyBuckets ?? [];
   let total = 0;
   for (const [index, bound] of [...LATENCY_BUCKETS_SECONDS, '+Inf'].entries()) {
     total += counts[index] ?? 0;
@@ -304,6 +304,28 @@ void test('docs/METRICS.md names the labels of every metric', async (t) => {
     );
     t.same([...cell.matchAll(/`(\w+)`/g)].map((m) => m[1]).sort(), labels.sort(), name);
   }
+});
+
+void test('a command that a disk has never answered has no series', async (t) => {
+  const { read } = stats.commands;
+  const idle = { ...stats, commands: read === undefined ? {} : { read } };
+  const samples = await samplesOf(metricsOf([{ ...DISK, stats: idle }], []));
+  const commands = Object.keys(samples).map((name) => /command=(\w+)/.exec(name)?.[1] ?? 'read');
+  t.same([...new Set(commands)], ['read']);
+});
+
+void test('a scrape of many disks lets others run in between', async (t) => {
+  let turns = 0;
+  let scraped = false;
+  const count = (): void => {
+    turns += 1;
+    if (!scraped) setImmediate(count);
+  };
+  setImmediate(count);
+  const disks = Array.from({ length: 1000 }, (_, index) => ({ ...DISK, name: `d${index}` }));
+  await metricsOf(disks, []).scrape();
+  scraped = true;
+  t.ok(turns > 100, `${turns} turns`);
 });
 
 void test('every command of the data plane is shown', async (t) => {

@@ -23,6 +23,12 @@ Disk::Disk(Options options, std::unique_ptr<Store> store, std::shared_ptr<const 
       guard_(options_.lease_enforced ? lease_ : nullptr),
       counters_(options_.shards) {}
 
+uint64_t Disk::connections() const {
+  uint64_t open = 0;
+  for (const ShardCounters& counters : counters_) open += counters.connections.Get();
+  return open;
+}
+
 /// `hold` keeps one share open until the caller has left control_mutex_, so that `finish` can never
 /// run inside it.
 void Disk::Broadcast(DiskOrder::Kind kind, int64_t requested_ns, DiskOrder::Finish finish,
@@ -159,11 +165,9 @@ Status Disk::Close(std::function<void()> done) {
   if (state() != DiskState::kLocked || offline_orders_.load(std::memory_order_acquire) > 0) {
     return Error{ErrorCode::kState, 0, "close disk " + name() + ": it is not offline"};
   }
-  uint64_t connections = 0;
-  for (const ShardCounters& counters : counters_) connections += counters.connections.Get();
-  if (connections > 0) {
+  if (const uint64_t open = connections(); open > 0) {
     return Error{ErrorCode::kState, 0,
-                 "close disk " + name() + ": it has " + std::to_string(connections) +
+                 "close disk " + name() + ": it has " + std::to_string(open) +
                      " connections, 0 are needed"};
   }
   closed_ = true;

@@ -112,6 +112,12 @@ class Disk : public std::enable_shared_from_this<Disk> {
   Store& store() { return *store_; }
   ShardCounters& counters(uint32_t shard) { return counters_[shard]; }
   const std::vector<ShardCounters>& counters() const { return counters_; }
+  /// Sessions of all shards. A session is counted before TransmissionStarted is emitted for it, and
+  /// no longer when ConnectionClosed is.
+  uint64_t connections() const;
+
+  /// The lease without which the disk may hold no key; null when nothing enforces one.
+  const Lease* enforced_lease() const { return options_.lease_enforced ? lease_.get() : nullptr; }
 
   /// Starts or resumes serving. kState when it serves already or still goes offline; kKeyWiped when
   /// the lease is enforced and has ended; kClosed. On error nothing has changed.

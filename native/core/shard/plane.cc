@@ -4,9 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "core/shard/set_key_reaper.h"
 #include "core/shard/shard.h"
-#include "core/store/file_store.h"
 #include "core/xts/cipher.h"
 
 namespace keyhold {
@@ -42,10 +40,6 @@ Status CheckKernel(const std::string& name) {
       "create the data plane with the cipher kernel \"" + name + "\": this machine runs " + known};
 }
 
-Error StoppedError(const std::string& operation) {
-  return Error{ErrorCode::kClosed, 0, operation + ": the data plane is stopped"};
-}
-
 }  // namespace
 
 Plane::Plane(Options options, EngineChoice engine, EventSink sink)
@@ -78,6 +72,22 @@ std::shared_ptr<Plane> Plane::Find(uint32_t id) {
   std::lock_guard lock(registry.mutex);
   auto found = registry.planes.find(id);
   return found == registry.planes.end() ? nullptr : found->second.lock();
+}
+
+void Plane::EnforceAllLeases(int64_t now_ns) {
+  std::vector<std::shared_ptr<Plane>> planes;
+  {
+    Registry& registry = TheRegistry();
+    std::lock_guard lock(registry.mutex);
+    for (auto& [id, weak] : registry.planes) {
+      if (std::shared_ptr<Plane> plane = weak.lock()) planes.push_back(std::move(plane));
+    }
+  }
+  for (const std::shared_ptr<Plane>& plane : planes) plane->EnforceLeases(now_ns);
+}
+
+Error Plane::StoppedError(const std::string& operation) {
+  return Error{ErrorCode::kClosed, 0, operation + ": the data plane is stopped"};
 }
 
 Plane::~Plane() {
@@ -293,75 +303,6 @@ void Plane::NoteTls(ConnectionRecord& record, TlsFacts facts) {
   auto shared = std::make_shared<const TlsFacts>(std::move(facts));
   std::lock_guard lock(mutex_);
   record.tls = std::move(shared);
-}
-
-Result<std::shared_ptr<Disk>> Plane::OpenDisk(DiskOptions options, const std::string& store_path,
-                                              std::shared_ptr<const Lease> lease) {
-  // Before the store is touched; AddDisk checks again under the mutex.
-  if (stopped_) return StoppedError("open disk " + options.name);
-  const DiskGeometry& geometry = options.geometry;
-  constexpr uint64_t kBytesMax = INT64_MAX;  // what a file offset can say
-  if (geometry.size_bytes > kBytesMax ||
-      geometry.data_offset_bytes > kBytesMax - geometry.size_bytes) {
-    return Error{ErrorCode::kInvalidArgument, 0,
-                 "open disk " + options.name + ": size " + std::to_string(geometry.size_bytes) +
-                     " and data offset " + std::to_string(geometry.data_offset_bytes) +
-                     " are beyond 2^63-1"};
-  }
-  Result<std::unique_ptr<FileStore>> store = FileStore::Open(
-      store_path, geometry.read_only, geometry.data_offset_bytes + geometry.size_bytes,
-      {options.direct, geometry.sector_size_bytes, geometry.data_offset_bytes});
-  if (!store) return store.error();
-  std::string buffered_because = store.value()->buffered_because();
-  auto disk = AddDisk(std::move(options), store.Take(), std::move(lease));
-  if (disk && !buffered_because.empty()) {
-    Emit(StoreBuffered{disk.value()->id(), std::move(buffered_because)});
-  }
-  return disk;
-}
-
-Result<std::shared_ptr<Disk>> Plane::AddDisk(DiskOptions options, std::unique_ptr<Store> store,
-                                             std::shared_ptr<const Lease> lease) {
-  const DiskGeometry& geometry = options.geometry;
-  const uint32_t sector = geometry.sector_size_bytes;
-  if ((sector != 512 && sector != 4096) || geometry.size_bytes == 0 ||
-      geometry.size_bytes % sector != 0 || geometry.data_offset_bytes % 512 != 0) {
-    return Error{ErrorCode::kInvalidArgument, 0,
-                 "open disk " + options.name + ": size " + std::to_string(geometry.size_bytes) +
-                     ", sector size " + std::to_string(sector) + ", data offset " +
-                     std::to_string(geometry.data_offset_bytes) + " do not fit together"};
-  }
-  std::lock_guard lock(mutex_);
-  if (stopped_) return StoppedError("open disk " + options.name);
-  const uint32_t id = next_disk_id_++;
-  auto disk = std::make_shared<Disk>(
-      Disk::Options{id, options.name, geometry, options_.shards, options.lease_enforced,
-                    options.drain_ns_max, options.hold_ns_max, options.in_flight_bytes_max},
-      std::move(store), std::move(lease), *this);
-  disks_[id] = disk;
-  return disk;
-}
-
-void Plane::RemoveDisk(uint32_t disk_id) {
-  std::lock_guard lock(mutex_);
-  disks_.erase(disk_id);
-}
-
-std::shared_ptr<Disk> Plane::FindDisk(uint32_t disk_id) const {
-  std::lock_guard lock(mutex_);
-  auto found = disks_.find(disk_id);
-  return found == disks_.end() ? nullptr : found->second;
-}
-
-void Plane::EnforceLeases(int64_t now_ns) {
-  SetKeyReaper::Reap(now_ns);
-  std::vector<std::shared_ptr<Disk>> disks;
-  {
-    std::lock_guard lock(mutex_);
-    disks.reserve(disks_.size());
-    for (auto& [id, disk] : disks_) disks.push_back(disk);
-  }
-  for (const std::shared_ptr<Disk>& disk : disks) disk->SuspendIfLeaseEnded(now_ns);
 }
 
 void Plane::Broadcast(const std::shared_ptr<DiskOrder>& order) {

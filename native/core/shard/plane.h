@@ -48,6 +48,8 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   /// kInvalidArgument when the number of shards or a name is out of range; kSystem when the engine
   /// cannot be had.
   static Result<std::shared_ptr<Plane>> Create(Options options, EventSink sink);
+  /// Suspends what ended leases cover, in every plane: a lease does not know who serves under it.
+  static void EnforceAllLeases(int64_t now_ns);
   /// Null when there is no such plane any more.
   static std::shared_ptr<Plane> Find(uint32_t id);
   ~Plane();
@@ -154,6 +156,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   };
 
   Plane(Options options, EngineChoice engine, EventSink sink);
+  static Error StoppedError(const std::string& operation);
   uint32_t AddListener(std::shared_ptr<ListeningSocket> listener);
   void PlaceListeners();
   void LeaveSlot(uint32_t index);
@@ -178,6 +181,8 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   std::map<uint32_t, ListenerEntry> listeners_;
   std::map<uint32_t, std::shared_ptr<ConnectionRecord>> connections_;
   std::map<uint32_t, std::shared_ptr<Disk>> disks_;
+  /// Of these, the ones whose lease is enforced, by their lease, which they keep alive.
+  std::map<const Lease*, std::map<uint32_t, std::shared_ptr<Disk>>> leased_;
 };
 
 }  // namespace keyhold
