@@ -9,6 +9,7 @@ import { labelFor } from '../luks2/label.js';
 import type { HeaderMetadata } from '../luks2/metadata.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import type { KeyCustody } from '../sets/ports.js';
+import { validateDescription } from './description.js';
 import { changeRules } from './disk-access.js';
 import { codes } from './errors.js';
 import type { HeaderStore } from './header-store.js';
@@ -31,6 +32,8 @@ export interface CreateDiskOptions {
   readonly dmCrypt?: boolean;
   readonly readOnly?: boolean;
   readonly rotational?: boolean;
+  /** Free text for people, one line. */
+  readonly description?: string;
   /** Rules of the allow list, in any spelling. */
   readonly allow?: readonly string[];
 }
@@ -43,8 +46,9 @@ export function planDisk(
   options: CreateDiskOptions,
   context: { set: EncryptionSet; stateDir: string; uuid: string; nowMs: number },
 ): DiskRecord {
-  const { name, sizeBytes, store } = options;
+  const { name, sizeBytes, store, description = '' } = options;
   validateName(name, 'disk');
+  validateDescription(name, description);
   const sectorSizeBytes = validateGeometry(name, {
     sizeBytes,
     sectorSizeBytes: options.sectorSizeBytes ?? SECTOR_SIZE_BYTES_DEFAULT,
@@ -71,6 +75,7 @@ export function planDisk(
     readOnly: options.readOnly ?? false,
     dmCrypt: options.dmCrypt ?? false,
     rotational: options.rotational ?? false,
+    description,
     allow: changeRules([], { disk: name, add: options.allow ?? [] }),
     attached: false,
     offline: null,

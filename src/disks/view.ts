@@ -23,6 +23,8 @@ export interface DiskView {
   readonly readOnly: boolean;
   readonly dmCrypt: boolean;
   readonly rotational: boolean;
+  /** Empty when it has none. */
+  readonly description: string;
   /** Rules of the allow list; empty: the peers of this machine. */
   readonly allow: readonly string[];
   readonly attached: boolean;
@@ -49,6 +51,7 @@ export function viewDisk(runner: DiskRunner): DiskView {
     readOnly: record.readOnly,
     dmCrypt: record.dmCrypt,
     rotational: record.rotational,
+    description: record.description,
     allow: record.allow,
     attached: runner.attached,
     message: state.message,

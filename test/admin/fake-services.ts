@@ -30,6 +30,7 @@ export const DISK: DiskView = {
   readOnly: false,
   dmCrypt: false,
   rotational: false,
+  description: '',
   allow: ['uid=1000'],
   attached: true,
   message: 'KeyDisabled',

@@ -87,10 +87,11 @@ void test('disk create sends every option', async (t) => {
   const fake = await start(t);
   const options = ['--sector-size', '4096', '--dm-crypt', '--read-only', '--store', 'x.img'];
   const more = ['--rotational', '--allow', 'uid=1000', '--allow', 'san=DNS:a  and cidr=10.0.0.1'];
+  const described = ['--description', 'orders – 2019'];
   await run(
     fake,
     ...['disk', 'create', 'fresh', '--set', 'demo', '--size', '10G'],
-    ...[...options, ...more],
+    ...[...options, ...more, ...described],
   );
   t.strictSame(fake.seen[0]?.body, {
     name: 'fresh',
@@ -101,6 +102,7 @@ void test('disk create sends every option', async (t) => {
     dmCrypt: true,
     readOnly: true,
     rotational: true,
+    description: 'orders – 2019',
     allow: ['uid=1000', 'san=DNS:a and cidr=10.0.0.1/32'],
   });
 });

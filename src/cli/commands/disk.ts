@@ -33,6 +33,7 @@ interface CreateOptions {
   readonly dmCrypt?: true;
   readonly readOnly?: true;
   readonly rotational?: true;
+  readonly description?: string;
   readonly allow?: readonly string[];
   readonly attach?: true;
 }
@@ -119,6 +120,7 @@ function addCreate(disk: Command, context: CliContext): void {
     .addOption(new Option('--dm-crypt', 'readable by dm-crypt; not thin'))
     .addOption(new Option('--read-only', 'serve it read-only'))
     .addOption(new Option('--rotational', 'tell clients that seeking is slow'))
+    .addOption(new Option('--description <text>', 'a line about it, shown to its clients too'))
     .addOption(
       new Option('--allow <rule>', 'who may use it, such as uid=1000; repeatable').argParser(
         collectRules,
@@ -139,6 +141,7 @@ function addCreate(disk: Command, context: CliContext): void {
         ...(options.dmCrypt === undefined ? {} : { dmCrypt: true }),
         ...(options.readOnly === undefined ? {} : { readOnly: true }),
         ...(options.rotational === undefined ? {} : { rotational: true }),
+        ...(options.description === undefined ? {} : { description: options.description }),
         ...(options.allow === undefined ? {} : { allow: [...options.allow] }),
       });
       if (options.attach === true) {

@@ -52,6 +52,7 @@ export const ONLINE_DISK: DiskView = {
   readOnly: false,
   dmCrypt: false,
   rotational: false,
+  description: '',
   allow: [],
   attached: true,
   message: null,
@@ -73,6 +74,7 @@ export const DENIED_DISK: DiskView = {
   readOnly: true,
   dmCrypt: true,
   rotational: true,
+  description: 'orders, since 2019',
   allow: ['uid=0', 'san=DNS:vm1.example and cidr=10.0.0.0/8'],
   message: 'Operation unwrapKey is not allowed on a disabled key.',
 };
