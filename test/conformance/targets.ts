@@ -144,6 +144,13 @@ async function listens(program: string, where: NetConnectOpts): Promise<void> {
   });
 }
 
+/** A client ready for options: inside TLS where the place has it. */
+export async function negotiate({ where, tls }: Place): Promise<NbdClient> {
+  const client = await NbdClient.handshake(where);
+  if (tls !== undefined) await client.startTls(tls);
+  return client;
+}
+
 export interface Entered {
   readonly client: NbdClient;
   readonly facts: ExportFacts;
@@ -151,9 +158,8 @@ export interface Entered {
 
 /** A client in transmission, with base:allocation unless replies are simple. */
 export async function enter(t: Test, place: Place, replies: ReplyKind): Promise<Entered> {
-  const client = await NbdClient.handshake(place.where);
+  const client = await negotiate(place);
   t.teardown(() => client.destroy());
-  if (place.tls !== undefined) await client.startTls(place.tls);
   if (replies === 'structured') await client.option(OPT.STRUCTURED_REPLY);
   if (replies === 'extended') await client.option(OPT.EXTENDED_HEADERS);
   if (replies !== 'simple') await client.setMetaContext(place.export);
