@@ -32,8 +32,9 @@ const CLIENT = ['basicConstraints=critical,CA:FALSE', 'extendedKeyUsage=clientAu
 
 /**
  * Everything for X.509 in `dir`: `ca`, `server` and `renewed` as `NAME-cert.pem` and
- * `NAME-key.pem`, and directories as libnbd and qemu want them: `client` (CN=vm1), `stranger`,
- * whose certificate another authority signed, and `nobody`, without one.
+ * `NAME-key.pem`, and directories as libnbd and qemu want them: `client` (CN=vm1, vm1.example),
+ * `stranger`, whose certificate another authority signed, `twin`, whose names only begin or end like
+ * those of `client`, and `nobody`, without one.
  */
 export async function makeCertificates(dir: string): Promise<void> {
   await certify(dir, 'ca', { subject: '/CN=Test CA', extensions: AUTHORITY });
@@ -41,9 +42,13 @@ export async function makeCertificates(dir: string): Promise<void> {
   for (const name of ['server', 'renewed']) {
     await certify(dir, name, { subject: `/CN=${name}`, extensions: SERVER, authority: 'ca' });
   }
-  await certify(dir, 'client', { subject: '/CN=vm1', extensions: CLIENT, authority: 'ca' });
-  await certify(dir, 'stranger', { subject: '/CN=vm1', extensions: CLIENT, authority: 'other' });
-  for (const name of ['client', 'stranger', 'nobody']) {
+  const named = [...CLIENT, 'subjectAltName=DNS:vm1.example'];
+  await certify(dir, 'client', { subject: '/CN=vm1', extensions: named, authority: 'ca' });
+  await certify(dir, 'stranger', { subject: '/CN=vm1', extensions: named, authority: 'other' });
+  const longer = [...CLIENT, 'subjectAltName=DNS:vm1.example.org'];
+  const twin = { subject: '/O=Example/CN=vm1', extensions: longer, authority: 'ca' };
+  await certify(dir, 'twin', twin);
+  for (const name of ['client', 'stranger', 'twin', 'nobody']) {
     const here = join(dir, name);
     await mkdir(here);
     await copyFile(join(dir, 'ca-cert.pem'), join(here, 'ca-cert.pem'));
@@ -55,12 +60,12 @@ export async function makeCertificates(dir: string): Promise<void> {
 
 const keys = new Map<string, string>();
 
-/** A PSK file; the key of a name is the same in every file that has the default name. */
+/** A PSK file, and the keys of its names in hex; the key of a name is the same in every file that has the default name. */
 export async function makePsk(
   dir: string,
   names: readonly string[],
   file = 'keys.psk',
-): Promise<void> {
+): Promise<Map<string, string>> {
   const lines = names.map((name) => {
     const known = `${dir}/${file}:${name}`;
     const key = keys.get(known) ?? randomBytes(32).toString('hex');
@@ -68,4 +73,5 @@ export async function makePsk(
     return `${name}:${key}\n`;
   });
   await writeFile(join(dir, file), lines.join(''), { mode: 0o600 });
+  return new Map(names.map((name) => [name, keys.get(`${dir}/${file}:${name}`) ?? '']));
 }
