@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { connect, type NetConnectOpts } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { t as file, test } from 'tap';
+import {
+  NEGOTIATING_CONNECTIONS_MAX,
+  NEGOTIATING_CONNECTIONS_PER_PEER_MAX,
+} from '../../src/dataplane/negotiation-slots.js';
 import { NbdClient } from '../support/nbd-client.js';
 import {
   CMD,
@@ -165,6 +170,8 @@ for (const { name, writable, readOnly, rig } of [await keyhold(file), await keyh
       // Inside TLS too: whoever gets that far has proven nothing yet.
       const client = tls === undefined ? await NbdClient.connect(where) : await negotiate(writable);
       client.send(bytes);
+      // A part of an option is waited for.
+      if (tls !== undefined) client.socket.end();
       await client.stream.readToEnd();
       client.destroy();
     }
@@ -316,16 +323,23 @@ for (const { name, writable, readOnly, rig } of [await keyhold(file), await keyh
 
 void test('CVE-2024-7409: stopping with a hundred unfinished handshakes', async (t) => {
   const doomed = await Rig.start(t);
-  const place = doomed.listen();
+  await doomed.serve('disk');
+  const port = doomed.plane.listenTcp('127.0.0.1', 0);
+  const from = (localAddress: string): NetConnectOpts => ({
+    host: '127.0.0.1',
+    port,
+    localAddress,
+  });
   const clients = await Promise.all(
-    Array.from({ length: 100 }, async (_, index) => {
-      const client = await NbdClient.connect(place);
-      // Past the limit of handshakes a connection is closed at once.
-      if (index % 2 === 0) await client.hello().catch(() => 0);
+    Array.from({ length: NEGOTIATING_CONNECTIONS_MAX }, async (_, index) => {
+      // One address may have half of them.
+      const client = await NbdClient.handshake(from(index % 2 === 0 ? '127.0.0.2' : '127.0.0.3'));
       if (index % 4 === 0) client.send(encodeOption(OPT.GO, Buffer.alloc(0), 100));
       return client;
     }),
   );
+  t.equal(doomed.plane.connections().length, NEGOTIATING_CONNECTIONS_MAX);
+  await t.rejects(NbdClient.handshake(from('127.0.0.1')), 'all places are taken');
   await doomed.plane.stop();
   for (const client of clients) {
     await client.stream.readToEnd();
@@ -333,3 +347,23 @@ void test('CVE-2024-7409: stopping with a hundred unfinished handshakes', async 
   }
   t.strictSame(doomed.deaths, []);
 });
+
+for (const length of [NEGOTIATING_CONNECTIONS_PER_PEER_MAX, 10 * NEGOTIATING_CONNECTIONS_MAX]) {
+  void test(`${length} connections of one address keep out nobody at another`, async (t) => {
+    const rig = await Rig.start(t);
+    await rig.serve('disk');
+    const port = rig.plane.listenTcp('127.0.0.1', 0);
+    const place = { host: '127.0.0.1', port };
+    const flood = Array.from({ length }, () => connect({ ...place, localAddress: '127.0.0.2' }));
+    t.teardown(() => flood.forEach((socket) => socket.destroy()));
+    await Promise.all(flood.map((socket) => once(socket, 'connect')));
+    const client = await NbdClient.handshake(place);
+    t.teardown(() => client.destroy());
+    await client.go('disk');
+    t.equal((await client.read(0, 512)).errno, 0);
+    t.ok(
+      flood.some((socket) => socket.readyState === 'open'),
+      'the flood is still there',
+    );
+  });
+}
