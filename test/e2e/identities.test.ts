@@ -7,7 +7,7 @@ import { NbdClient, OptionRefused } from '../support/nbd-client.js';
 import { REP } from '../support/nbd-wire.js';
 import { eventually, runOk } from '../support/process.js';
 import { Stack } from '../support/stack.js';
-import { makeCertificates, makePsk } from '../support/tls-files.js';
+import { makeCertificates, makePsk, withCertificate, withKey } from '../support/tls-files.js';
 
 /** Disks by their allow lists. */
 const DISKS = {
@@ -61,24 +61,6 @@ async function start(t: Test): Promise<Rig> {
   return { stack, tls, tlsPort, clearPort, keys };
 }
 
-async function withCertificate({ tls }: Rig, name: string): Promise<ConnectionOptions> {
-  const file = (part: string): Promise<Buffer> => readFile(join(tls, name, part));
-  const [ca, cert, key] = await Promise.all(
-    ['ca-cert.pem', 'client-cert.pem', 'client-key.pem'].map(file),
-  );
-  return { ca, cert, key, servername: 'localhost' };
-}
-
-function withKey({ keys }: Rig, identity: string): ConnectionOptions {
-  const psk = Buffer.from(keys.get(identity) ?? '', 'hex');
-  // The key proves the server too; there is no certificate whose name could be checked.
-  return {
-    pskCallback: () => ({ psk, identity }),
-    ciphers: 'PSK',
-    checkServerIdentity: () => undefined,
-  };
-}
-
 async function enter(rig: Rig, { from, tls }: Visitor): Promise<NbdClient> {
   const port = tls === undefined ? rig.clearPort : rig.tlsPort;
   const client = await NbdClient.handshake({ host: '127.0.0.1', port, localAddress: from });
@@ -107,9 +89,9 @@ const NOT_FOUND: readonly number[] = [REP.ERR_UNKNOWN, REP.ERR_TLS_REQD];
 
 void test('a disk is open to whom its allow list names, as the handshake proved them', async (t) => {
   const rig = await start(t);
-  const vm1 = await withCertificate(rig, 'client');
-  const twin = await withCertificate(rig, 'twin');
-  const [alice, alice2] = [withKey(rig, 'alice'), withKey(rig, 'alice2')];
+  const vm1 = await withCertificate(rig.tls, 'client');
+  const twin = await withCertificate(rig.tls, 'twin');
+  const [alice, alice2] = [withKey(rig.keys, 'alice'), withKey(rig.keys, 'alice2')];
   const visitors: readonly Visitor[] = [
     { who: 'nobody', from: '127.0.0.1', sees: [] },
     { who: 'nobody', from: '127.0.0.2', sees: ['cidr'] },

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { randomBytes } from 'node:crypto';
-import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ConnectionOptions } from 'node:tls';
 import { runOk } from './process.js';
 
 /** A key and a self-signed certificate, or one that `authority` signs; PEM files `NAME-*.pem`. */
@@ -74,4 +75,24 @@ export async function makePsk(
   });
   await writeFile(join(dir, file), lines.join(''), { mode: 0o600 });
   return new Map(names.map((name) => [name, keys.get(`${dir}/${file}:${name}`) ?? '']));
+}
+
+/** What a client of Node's needs to show a certificate of makeCertificates. */
+export async function withCertificate(dir: string, name: string): Promise<ConnectionOptions> {
+  const file = (part: string): Promise<Buffer> => readFile(join(dir, name, part));
+  const [ca, cert, key] = await Promise.all(
+    ['ca-cert.pem', 'client-cert.pem', 'client-key.pem'].map(file),
+  );
+  return { ca, cert, key, servername: 'localhost' };
+}
+
+/** What a client of Node's needs to use a key of makePsk. */
+export function withKey(keys: ReadonlyMap<string, string>, identity: string): ConnectionOptions {
+  const psk = Buffer.from(keys.get(identity) ?? '', 'hex');
+  // The key proves the server too; there is no certificate whose name could be checked.
+  return {
+    pskCallback: () => ({ psk, identity }),
+    ciphers: 'PSK',
+    checkServerIdentity: () => undefined,
+  };
 }
