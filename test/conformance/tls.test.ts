@@ -235,25 +235,6 @@ void test('junk in place of a ClientHello ends the connection', async (t) => {
   t.ok(await serves());
 });
 
-void test('a client may leave after every byte of a request inside TLS', async (t) => {
-  const write = encodeRequest({ command: CMD.WRITE, cookie: 1n, offset: 5n, length: 3 });
-  const read = encodeRequest({ command: CMD.READ, cookie: 2n, offset: 5n, length: 70_000 });
-  const stream = Buffer.concat([write, Buffer.from('abc'), read]);
-  const leave = async (length: number): Promise<void> => {
-    const client = await NbdClient.handshake(where);
-    await client.startTls(tls);
-    await client.option(OPT.GO, encodeInfoData('disk'));
-    client.send(stream.subarray(0, length));
-    if (length % 2 === 0) client.socket.end();
-    else client.destroy();
-    await client.stream.readToEnd();
-    client.destroy();
-  };
-  for (let length = 0; length <= stream.length; length += 1) await leave(length);
-  await eventually('no connection is left', () => rig.plane.connections().length === 0);
-  t.ok(await serves());
-});
-
 void test('handshakes that never end keep out nobody at another address', async (t) => {
   const port = rig.plane.listenTcp('127.0.0.1', 0, 'require');
   const from = (localAddress: string): NetConnectOpts => ({
