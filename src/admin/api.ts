@@ -56,6 +56,8 @@ const PATH_LENGTH_MAX = 4095;
 /** More than a rule, or the list of a disk, may have; so that no request is large. */
 const RULE_LENGTH_MAX = 1024;
 const RULES_MAX = 64;
+/** More than a description may have; so that the answer to a longer one names both lengths. */
+const DESCRIPTION_LENGTH_MAX = 1024;
 /** 30 days: longer than any sensible probe interval, lease or suspend timeout. */
 const DURATION_MS_MAX = 30 * 24 * 3_600_000;
 
@@ -96,6 +98,8 @@ export const diskViewSchema = z
     rotational: z.boolean(),
     /** Data goes past the page cache, or the store is refused. */
     direct: z.boolean(),
+    /** Free text for people; clients are shown it too. */
+    description: z.string(),
     /** Rules, any of which suffices; empty: the peers of this machine. */
     allow: z.array(z.string()).readonly(),
     /** The operator wants it attached; with access to the key it is online. */
@@ -234,6 +238,8 @@ export const createDiskRequestSchema = z
     readOnly: z.exactOptional(z.boolean()),
     rotational: z.exactOptional(z.boolean()),
     direct: z.exactOptional(z.boolean()),
+    /** One line; the disk service says how long it may be. */
+    description: z.exactOptional(z.string().max(DESCRIPTION_LENGTH_MAX)),
     allow: z.exactOptional(rules),
   })
   .meta({ id: 'CreateDisk' });

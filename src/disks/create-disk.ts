@@ -10,6 +10,7 @@ import { DATA_OFFSET_BYTES } from '../luks2/layout.js';
 import type { HeaderMetadata } from '../luks2/metadata.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import type { KeyCustody } from '../sets/ports.js';
+import { validateDescription } from './description.js';
 import { changeRules } from './disk-access.js';
 import { codes } from './errors.js';
 import type { HeaderStore } from './header-store.js';
@@ -35,6 +36,8 @@ export interface CreateDiskOptions {
   readonly rotational?: boolean;
   /** Data goes past the page cache, or the store is refused. */
   readonly direct?: boolean;
+  /** Free text for people, one line. */
+  readonly description?: string;
   /** Rules of the allow list, in any spelling. */
   readonly allow?: readonly string[];
 }
@@ -47,8 +50,9 @@ export function planDisk(
   options: CreateDiskOptions,
   context: { set: EncryptionSet; stateDir: string; uuid: string; nowMs: number },
 ): DiskRecord {
-  const { name, sizeBytes, store } = options;
+  const { name, sizeBytes, store, description = '' } = options;
   validateName(name, 'disk');
+  validateDescription(name, description);
   const sectorSizeBytes = validateGeometry(name, {
     sizeBytes,
     sectorSizeBytes: options.sectorSizeBytes ?? SECTOR_SIZE_BYTES_DEFAULT,
@@ -76,6 +80,7 @@ export function planDisk(
     readOnly: options.readOnly ?? false,
     dmCrypt: options.dmCrypt ?? false,
     rotational: options.rotational ?? false,
+    description,
     allow: changeRules([], { disk: name, add: options.allow ?? [] }),
     attached: false,
     offline: null,

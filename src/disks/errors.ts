@@ -19,8 +19,8 @@ export const codes = defineErrors({
   },
   ERR_DISK_OPTION: {
     kind: 'invalid',
-    summary: 'A size, sector size or path of a new disk is outside its range.',
-    hint: 'use a size that is a multiple of the sector size (512 or 4096), and an absolute path',
+    summary: 'A size, sector size, path or description of a new disk is not what it may be.',
+    hint: 'use a size that is a multiple of the sector size (512 or 4096), an absolute path, and a description of one line',
   },
   ERR_DISK_RECORD: {
     kind: 'integrity',

@@ -26,7 +26,7 @@ export function createExportDirectory(
     list: () =>
       [...runners.values()]
         .filter((runner) => runner.state.state !== 'offline' && runner.admits(peer))
-        .map(({ record: { name } }) => ({ name, description: '' }))
+        .map(({ record: { name, description } }) => ({ name, description }))
         .sort((a, b) => (a.name < b.name ? -1 : 1)),
     find(name) {
       const runner = runners.get(name);
@@ -42,6 +42,6 @@ export function createExportDirectory(
 }
 
 function infoOf({ record }: DiskRunner): ExportInfo {
-  const { name, sizeBytes, sectorSizeBytes, readOnly, rotational } = record;
-  return { name, description: '', sizeBytes, sectorSizeBytes, readOnly, rotational };
+  const { name, description, sizeBytes, sectorSizeBytes, readOnly, rotational } = record;
+  return { name, description, sizeBytes, sectorSizeBytes, readOnly, rotational };
 }

@@ -5,6 +5,7 @@ import { KeyholdError, messageOf } from '../base/errors.js';
 import { NAME_PATTERN } from '../base/names.js';
 import { DATA_OFFSET_BYTES } from '../luks2/layout.js';
 import { ACCESS_RULES_MAX, formatAccessRule, parseAccessRule } from './access-rule.js';
+import { descriptionFault } from './description.js';
 import { codes } from './errors.js';
 
 /** Why a disk is offline: the closed list. */
@@ -39,6 +40,11 @@ const ruleSchema = z.string().superRefine((text, context) => {
   }
 });
 
+const descriptionSchema = z.string().superRefine((text, context) => {
+  const fault = descriptionFault(text);
+  if (fault !== undefined) context.addIssue(`found ${fault}`);
+});
+
 const offlineSchema = z.strictObject({
   reason: z.enum(OFFLINE_REASONS),
   since: z.iso.datetime(),
@@ -71,6 +77,8 @@ export const diskRecordSchema = z
     dmCrypt: z.boolean(),
     /** A hint for clients that seeking in the store is slow. */
     rotational: z.boolean().default(false),
+    /** What clients and operators are told of it; one line. */
+    description: descriptionSchema.default(''),
     /** Who may use the disk: any rule suffices; an empty list stands for this machine. */
     allow: z.array(ruleSchema).max(ACCESS_RULES_MAX).default([]),
     /** The operator's intent. */

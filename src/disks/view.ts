@@ -24,6 +24,8 @@ export interface DiskView {
   readonly dmCrypt: boolean;
   readonly rotational: boolean;
   readonly direct: boolean;
+  /** Empty when it has none. */
+  readonly description: string;
   /** Rules of the allow list; empty: the peers of this machine. */
   readonly allow: readonly string[];
   readonly attached: boolean;
@@ -51,6 +53,7 @@ export function viewDisk(runner: DiskRunner): DiskView {
     dmCrypt: record.dmCrypt,
     rotational: record.rotational,
     direct: record.store.direct,
+    description: record.description,
     allow: record.allow,
     attached: runner.attached,
     message: state.message,

@@ -31,6 +31,7 @@ export const DISK: DiskView = {
   dmCrypt: false,
   rotational: false,
   direct: false,
+  description: '',
   allow: ['uid=1000'],
   attached: true,
   message: 'KeyDisabled',

@@ -25,7 +25,6 @@ async function directory(t: { teardown(fn: () => unknown): unknown }): Promise<D
   return devPaths(dir);
 }
 
-/** A port that is busy until the test ends, and one that was free just now. */
 /** One that was free a moment ago. */
 async function freePortNumber(): Promise<number> {
   const server = createServer();

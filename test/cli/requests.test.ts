@@ -86,7 +86,7 @@ void test('an attached disk that is denied prints its view with --json and exits
 void test('disk create sends every option', async (t) => {
   const fake = await start(t);
   const options = ['--sector-size', '4096', '--dm-crypt', '--read-only', '--store', 'x.img'];
-  const more = ['--rotational', '--direct'];
+  const more = ['--rotational', '--direct', '--description', 'orders – 2019'];
   const rules = ['--allow', 'uid=1000', '--allow', 'san=DNS:a  and cidr=10.0.0.1'];
   await run(
     fake,
@@ -103,6 +103,7 @@ void test('disk create sends every option', async (t) => {
     readOnly: true,
     rotational: true,
     direct: true,
+    description: 'orders – 2019',
     allow: ['uid=1000', 'san=DNS:a and cidr=10.0.0.1/32'],
   });
 });

@@ -11,13 +11,14 @@ import {
   REP,
 } from '../support/nbd-wire.js';
 import type { OptionReply } from '../support/nbd-wire.js';
-import { SIZE_BYTES, type Place, type Target } from './targets.js';
+import { negotiate, SIZE_BYTES, type Place, type Target } from './targets.js';
+import type { TlsTarget } from './tls-targets.js';
 
 /** What a running server does, found out by asking it. Each probe has connections of its own. */
-export type Probe = (target: Target) => Promise<boolean>;
+export type Probe<T = Target> = (target: T) => Promise<boolean>;
 
 async function withClient<T>(place: Place, use: (client: NbdClient) => Promise<T>): Promise<T> {
-  const client = await NbdClient.handshake(place.where);
+  const client = await negotiate(place);
   try {
     return await use(client);
   } finally {
@@ -224,4 +225,18 @@ export const COMMAND_PROBES: Readonly<Record<string, Probe>> = {
         return (await reply).errno === 0;
       }),
     ),
+};
+
+const servesInTls = (place: Place): Promise<boolean> =>
+  holds(() => inTransmission(place, async (client) => (await client.read(0, 512)).errno === 0));
+
+export const TLS_PROBES: Readonly<Record<string, Probe<TlsTarget>>> = {
+  'TLS with X.509': ({ certificate }) => servesInTls(certificate),
+  'TLS with pre-shared keys': ({ key }) => servesInTls(key),
+  'a client without certificate refused': async ({ certificate }) => {
+    const tls = { ...certificate.tls };
+    delete tls.cert;
+    delete tls.key;
+    return !(await servesInTls({ ...certificate, tls }));
+  },
 };

@@ -58,22 +58,22 @@ export async function keyholdWithTls(t: Test): Promise<Target & { rig: Rig }> {
   return { name: 'keyhold with TLS', writable: at(writable), readOnly: at(readOnly), rig };
 }
 
-export async function nbdkit(t: Test): Promise<Target> {
+export async function nbdkit(t: Test, sizeBytes = SIZE_BYTES): Promise<Target> {
   const serve = async (name: string, ...options: string[]): Promise<Place> => {
     const path = join(await temporaryDirectory(t), `${name}.sock`);
-    const args = ['--foreground', '--unix', path, ...options, 'memory', String(SIZE_BYTES)];
+    const args = ['--foreground', '--unix', path, ...options, 'memory', String(sizeBytes)];
     return { where: await start(t, 'nbdkit', args, { path }), export: '' };
   };
   const [writable, readOnly] = [await serve('rw'), await serve('ro', '--readonly')];
   return { name: 'nbdkit', writable, readOnly };
 }
 
-export async function qemuNbd(t: Test): Promise<Target> {
+export async function qemuNbd(t: Test, sizeBytes = SIZE_BYTES): Promise<Target> {
   const serve = async (name: string, ...options: string[]): Promise<Place> => {
     const dir = await temporaryDirectory(t);
     const [path, image] = [join(dir, `${name}.sock`), join(dir, 'image')];
     await writeFile(image, '');
-    await truncate(image, SIZE_BYTES);
+    await truncate(image, sizeBytes);
     const args = [
       '--socket',
       path,
@@ -90,13 +90,25 @@ export async function qemuNbd(t: Test): Promise<Target> {
 }
 
 /** It knows no socket but TCP; the port is free when it is asked for, and ours if luck holds. */
-export async function nbdServer(t: Test): Promise<Target> {
+export async function nbdServer(t: Test, sizeBytes = SIZE_BYTES): Promise<Target> {
+  const where = await startNbdServer(t, { sizeBytes });
+  const at = (name: string): Place => ({ where, export: name });
+  return { name: 'nbd-server', writable: at('disk'), readOnly: at('fixed') };
+}
+
+/** With exports `disk` and `fixed`; `settings` are further lines of its general section. */
+export async function startNbdServer(
+  t: Test,
+  { sizeBytes = SIZE_BYTES, settings = [] }: { sizeBytes?: number; settings?: readonly string[] },
+): Promise<NetConnectOpts> {
   const dir = await temporaryDirectory(t);
   const port = await freePort();
-  const lines = ['[generic]', `port = ${port}`, 'listenaddr = 127.0.0.1', 'allowlist = true'];
+  const general = [`port = ${port}`, 'listenaddr = 127.0.0.1', 'allowlist = true'];
+  const lines = ['[generic]', ...general, ...settings];
   for (const name of ['disk', 'fixed']) {
     const image = join(dir, name);
-    await writeFile(image, Buffer.alloc(SIZE_BYTES));
+    await writeFile(image, '');
+    await truncate(image, sizeBytes);
     lines.push(`[${name}]`, `exportname = ${image}`, 'flush = true', 'fua = true', 'trim = true');
     if (name === 'fixed') lines.push('readonly = true');
   }
@@ -108,8 +120,7 @@ export async function nbdServer(t: Test): Promise<Target> {
   t.teardown(() => void process.kill(pid, 'SIGKILL'));
   const where = { port, host: '127.0.0.1' };
   await listens('nbd-server', where);
-  const at = (name: string): Place => ({ where, export: name });
-  return { name: 'nbd-server', writable: at('disk'), readOnly: at('fixed') };
+  return where;
 }
 
 async function freePort(): Promise<number> {
@@ -120,7 +131,8 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-async function start(
+/** Runs a server until the test ends, and waits until it listens. */
+export async function start(
   t: Test,
   program: string,
   args: readonly string[],
@@ -144,6 +156,13 @@ async function listens(program: string, where: NetConnectOpts): Promise<void> {
   });
 }
 
+/** A client ready for options: inside TLS where the place has it. */
+export async function negotiate({ where, tls }: Place): Promise<NbdClient> {
+  const client = await NbdClient.handshake(where);
+  if (tls !== undefined) await client.startTls(tls);
+  return client;
+}
+
 export interface Entered {
   readonly client: NbdClient;
   readonly facts: ExportFacts;
@@ -151,9 +170,8 @@ export interface Entered {
 
 /** A client in transmission, with base:allocation unless replies are simple. */
 export async function enter(t: Test, place: Place, replies: ReplyKind): Promise<Entered> {
-  const client = await NbdClient.handshake(place.where);
+  const client = await negotiate(place);
   t.teardown(() => client.destroy());
-  if (place.tls !== undefined) await client.startTls(place.tls);
   if (replies === 'structured') await client.option(OPT.STRUCTURED_REPLY);
   if (replies === 'extended') await client.option(OPT.EXTENDED_HEADERS);
   if (replies !== 'simple') await client.setMetaContext(place.export);

@@ -6,6 +6,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { t as file, test } from 'tap';
+import {
+  NEGOTIATING_CONNECTIONS_MAX,
+  NEGOTIATING_CONNECTIONS_PER_PEER_MAX,
+} from '../../src/dataplane/negotiation-slots.js';
 import { NbdClient } from '../support/nbd-client.js';
 import {
   CMD,
@@ -231,35 +235,40 @@ void test('junk in place of a ClientHello ends the connection', async (t) => {
   t.ok(await serves());
 });
 
-void test('a client may leave after every byte of a request inside TLS', async (t) => {
-  const write = encodeRequest({ command: CMD.WRITE, cookie: 1n, offset: 5n, length: 3 });
-  const read = encodeRequest({ command: CMD.READ, cookie: 2n, offset: 5n, length: 70_000 });
-  const stream = Buffer.concat([write, Buffer.from('abc'), read]);
-  const leave = async (length: number): Promise<void> => {
-    const client = await NbdClient.handshake(where);
-    await client.startTls(tls);
-    await client.option(OPT.GO, encodeInfoData('disk'));
-    client.send(stream.subarray(0, length));
-    if (length % 2 === 0) client.socket.end();
-    else client.destroy();
-    await client.stream.readToEnd();
-    client.destroy();
+void test('handshakes that never end keep out nobody at another address', async (t) => {
+  const port = rig.plane.listenTcp('127.0.0.1', 0, 'require');
+  const from = (localAddress: string): NetConnectOpts => ({
+    host: '127.0.0.1',
+    port,
+    localAddress,
+  });
+  const begin = async (localAddress: string): Promise<NbdClient> => {
+    const client = await NbdClient.handshake(from(localAddress));
+    client.sendOption(OPT.STARTTLS);
+    await client.receiveOptionReply(OPT.STARTTLS);
+    return client;
   };
-  for (let length = 0; length <= stream.length; length += 1) await leave(length);
-  await eventually('no connection is left', () => rig.plane.connections().length === 0);
-  t.ok(await serves());
-});
-
-void test('fifty handshakes at once that never end are survived', async (t) => {
   const flood = await Promise.all(
-    Array.from({ length: 50 }, async () => {
-      const client = await NbdClient.connect(where);
-      await client.hello().catch(() => 0);
-      client.sendOption(OPT.STARTTLS);
-      return client;
-    }),
+    Array.from({ length: NEGOTIATING_CONNECTIONS_PER_PEER_MAX }, () => begin('127.0.0.2')),
   );
-  for (const client of flood) client.destroy();
+  t.teardown(() => flood.forEach((client) => client.destroy()));
+  await t.rejects(begin('127.0.0.2'), 'the address has all that it may have');
+  const other = { where: from('127.0.0.1'), export: 'disk', tls };
+  const { client } = await enter(t, other, 'structured');
+  t.equal((await client.read(0, 512)).errno, 0, 'a client at another address is served');
+
+  const rest = NEGOTIATING_CONNECTIONS_MAX - flood.length;
+  flood.push(...(await Promise.all(Array.from({ length: rest }, () => begin('127.0.0.3')))));
+  await t.rejects(begin('127.0.0.1'), 'nobody new gets in while all places are taken');
+  t.equal((await client.read(0, 512)).errno, 0, 'who is in is served on');
+  for (const one of flood) one.destroy();
+  await eventually('a place is free', () =>
+    begin('127.0.0.1').then(
+      (one) => (one.destroy(), true),
+      () => false,
+    ),
+  );
+  await client.disconnect();
   await eventually('no connection is left', () => rig.plane.connections().length === 0);
   t.ok(await serves());
 });

@@ -24,7 +24,10 @@ async function launch(t: Test, kernel: string): Promise<{ launcher: Launcher; ad
   ];
   await writeFile(config, lines.join('\n'));
   const command = [process.execPath, main, 'daemon', '--config', config];
-  const launcher = await Launcher.bind([`admin=unix:${admin}`], ['env', `KEYHOLD_XTS=${kernel}`, ...command]);
+  const launcher = await Launcher.bind(
+    [`admin=unix:${admin}`],
+    ['env', `KEYHOLD_XTS=${kernel}`, ...command],
+  );
   t.teardown(() => launcher.close());
   await launcher.start();
   return { launcher, admin };

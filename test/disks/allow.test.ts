@@ -3,6 +3,7 @@ import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import type { AccessChange } from '../../src/disks/disk-access.js';
+import type { DiskRecord } from '../../src/disks/record.js';
 import type { ExportInfo, ExportRefusal } from '../../src/nbd/exports.js';
 import type { Peer } from '../../src/nbd/peer.js';
 import { World } from '../support/world.js';
@@ -40,11 +41,10 @@ function sees(world: World, peer: Peer, name = 'd'): boolean {
   return found;
 }
 
-interface Recorded {
-  allow?: string[];
-  rotational?: boolean;
-  store: { direct?: boolean };
-}
+/** As a file says it: older ones lack some fields. */
+type Recorded = Partial<Omit<DiskRecord, 'store'>> & {
+  store: Partial<DiskRecord['store']>;
+};
 
 async function recorded(world: World): Promise<Recorded> {
   const path = join(world.stateDir, 'disks', 'd.json');
@@ -309,14 +309,19 @@ void test('a record from before there were lists and direct stores is open to th
   const record = await recorded(world);
   delete record.store.direct;
   const old = Object.entries(record).filter(
-    ([field]) => field !== 'allow' && field !== 'rotational',
+    ([field]) => !['allow', 'rotational', 'description'].includes(field),
   );
   await writeFile(path, JSON.stringify(Object.fromEntries(old)));
   const reborn = await world.reborn();
   await reborn.during(reborn.disks.attach('d'));
   t.ok(sees(reborn, ALICE));
   t.notOk(sees(reborn, REMOTE));
-  t.match(reborn.disks.view('d'), { allow: [], rotational: false, direct: false });
+  t.match(reborn.disks.view('d'), {
+    allow: [],
+    rotational: false,
+    direct: false,
+    description: '',
+  });
   await reborn.destroy();
 });
 
@@ -345,6 +350,28 @@ void test('a rotational disk says so to its clients', async (t) => {
   await world.during(world.disks.attach('e'));
   t.match(ask(world, ALICE, 'e'), { rotational: true });
   t.match(ask(world, ALICE), { rotational: false });
+});
+
+void test('a described disk tells its clients, in LIST and in the facts of the export', async (t) => {
+  const world = await withDisk(t);
+  const description = 'Bestellungen – 2019';
+  await world.createDisk({ name: 'e', description });
+  await world.during(world.disks.attach('e'));
+  t.match(ask(world, ALICE, 'e'), { description });
+  t.match(ask(world, ALICE), { description: '' });
+  t.strictSame(world.disks.exportsFor(ALICE).list(), [
+    { name: 'd', description: '' },
+    { name: 'e', description },
+  ]);
+});
+
+void test('a record whose description has two lines breaks the disk', async (t) => {
+  const world = await withDisk(t);
+  const path = join(world.stateDir, 'disks', 'd.json');
+  await writeFile(path, JSON.stringify({ ...(await recorded(world)), description: 'a\nb' }));
+  const reborn = await world.reborn();
+  t.match(reborn.disks.broken(), [{ name: 'd', message: /description: found U\+000a at index 1/ }]);
+  await reborn.destroy();
 });
 
 void test('a list that nobody can change any more is refused as closed', async (t) => {

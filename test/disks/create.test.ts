@@ -35,7 +35,7 @@ async function create(world: World, options: Partial<CreateDiskOptions>): Promis
 
 void test('a new disk shows every field, and has never been attached', async (t) => {
   const world = await withSet(t);
-  await create(world, { sectorSizeBytes: 4096, readOnly: true });
+  await create(world, { sectorSizeBytes: 4096, readOnly: true, description: 'the first' });
   t.match(world.disks.view('d'), {
     name: 'd',
     uuid: /^[0-9a-f-]{36}$/,
@@ -52,6 +52,7 @@ void test('a new disk shows every field, and has never been attached', async (t)
     clients: 0,
     readOnly: true,
     dmCrypt: false,
+    description: 'the first',
     attached: false,
     message: null,
   });
@@ -207,6 +208,34 @@ void test('a store that holds something is refused and untouched', async (t) => 
   t.equal(await readFile(store, 'utf8'), 'precious');
   await assertNothing(t, world);
 });
+
+void test('a description of 256 bytes in UTF-8 is taken, and survives a restart', async (t) => {
+  const world = await withSet(t);
+  const description = 'é'.repeat(128);
+  await create(world, { description });
+  const reborn = await world.reborn();
+  t.equal(reborn.disks.view('d').description, description);
+  await reborn.destroy();
+});
+
+for (const [what, description, says] of [
+  ['of 257 bytes', 'x'.repeat(257), /257 bytes in UTF-8, expected at most 256/],
+  ['of 129 characters of two bytes', 'é'.repeat(129), /258 bytes in UTF-8/],
+  ['with a line feed', 'a\nb', /U\+000a at index 1, expected one line/],
+  ['with a zero byte', 'a\0', /U\+0000 at index 1/],
+  ['with a terminal escape', '\u001b[31m', /"\\u001b\[31m" has U\+001b at index 0/],
+  ['with a control of Latin-1', '\u009b1m', /U\+009b at index 0/],
+  ['with a bidirectional override', 'a\u202eb', /U\+202e at index 1/],
+  ['with a line separator', 'a\u2028b', /U\+2028 at index 1/],
+  ['with half a surrogate pair', 'a\ud800', /U\+d800 at index 1/],
+] as const) {
+  void test(`a description ${what} is refused`, async (t) => {
+    const world = await withSet(t);
+    const refused = create(world, { description });
+    await t.rejects(refused, { code: 'ERR_DISK_OPTION', message: says });
+    await assertNothing(t, world);
+  });
+}
 
 void test('a store that is a link is refused', async (t) => {
   const world = await withSet(t);

@@ -102,6 +102,12 @@ void test('bad input is refused and changes nothing', async (t) => {
       says: [/1024/, /4096/],
     },
     {
+      claim: 'a description of two lines',
+      args: [...disk, 'odd', ...of, '8M', '--description', 'a\nb'],
+      status: 1,
+      says: [/"a\\nb"/, /U\+000a/, /one line/],
+    },
+    {
       claim: 'a set that does not exist',
       args: [...disk, 'lost', '--set', 'nowhere', '--size', '8M'],
       status: 3,

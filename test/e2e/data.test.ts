@@ -17,16 +17,17 @@ function nbdsh(...args: string[]): Promise<RunResult> {
 void test('an encrypted disk under the real clients', async (t) => {
   const stack = await Stack.start();
   t.teardown(() => stack.stop());
-  await stack.createDisk({ name: 'plain512' });
+  await stack.createDisk({ name: 'plain512', diskArgs: ['--description', 'für Tests'] });
   await stack.createDisk({ name: 'large4096', diskArgs: ['--sector-size', '4096'] });
   await stack.createDisk({ name: 'dmcrypt', diskArgs: ['--dm-crypt'] });
 
-  await t.test('nbdinfo reads size, block sizes and flags', async (t) => {
+  await t.test('nbdinfo reads description, size, block sizes and flags', async (t) => {
     const info = JSON.parse(await runOk('nbdinfo', ['--json', stack.uri('plain512')])) as {
       exports: Array<Record<string, unknown>>;
     };
     t.match(info.exports[0], {
       'export-name': 'plain512',
+      description: 'für Tests',
       'export-size': 64 * MIB,
       is_read_only: false,
       can_flush: true,
@@ -43,6 +44,8 @@ void test('an encrypted disk under the real clients', async (t) => {
   await t.test('nbdinfo --list shows every online disk', async (t) => {
     const list = await runOk('nbdinfo', ['--list', `nbd+unix:///?socket=${stack.nbdSocket}`]);
     for (const name of ['plain512', 'large4096', 'dmcrypt']) t.match(list, `"${name}"`);
+    t.match(list, 'description: für Tests');
+    t.match(await stack.ok('disk', 'show', 'plain512'), /description +für Tests/);
   });
 
   await t.test('a fresh disk reads as zeros', async (t) => {

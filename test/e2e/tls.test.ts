@@ -24,8 +24,6 @@ async function start(t: Test): Promise<Rig> {
   await makeCertificates(tls);
   await makePsk(tls, ['alice']);
   await stack.createDisk({ name: 'demo', size: '16M' });
-  await stack.stopDev();
-  const config = join(stack.dir, 'keyhold.toml');
   const lines = [
     '[nbd]',
     'socket_tls = "require"',
@@ -36,12 +34,9 @@ async function start(t: Test): Promise<Rig> {
     `certificate.client_ca_file = "${tls}/ca-cert.pem"`,
     `psk.file = "${tls}/keys.psk"`,
   ];
-  const text = await readFile(config, 'utf8');
-  await writeFile(config, text.replace('[nbd]', lines.join('\n')));
-  await stack.startDev();
+  await stack.reconfigure((text) => text.replace('[nbd]', lines.join('\n')));
   await eventually('the disk is online', async () => (await stack.disk('demo')).state === 'online');
-  const { nbd } = await stack.json<{ nbd: string[] }>('status');
-  const [, port = '', clearPort = ''] = nbd.map((address) => address.split(':').at(-1) ?? '');
+  const [port = '', clearPort = ''] = (await stack.nbdPorts()).map(String);
   return { stack, tls, port, clearPort };
 }
 

@@ -1,30 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { DiskDetail } from '../../src/admin/api.js';
+import { createAdminClient, type AdminClient } from '../../src/admin/client.js';
 import { endProcess, type RunResult, run } from './process.js';
 
 const main = new URL('../../dist/cli/main.js', import.meta.url).pathname;
-
-/** What `disk show --json` prints, as far as tests look at it. */
-export interface DiskJson {
-  name: string;
-  uuid: string;
-  state: string;
-  reason: string | null;
-  revoked: boolean;
-  since: string;
-  sizeBytes: number;
-  sectorSizeBytes: number;
-  store: string;
-  set: string;
-  keyVersion: string | null;
-  vaultRequestId: string | null;
-  clients: number;
-  leaseSecondsLeft: number | null;
-}
 
 /**
  * The whole system as a user starts it: `keyhold dev --state DIR --no-demo-disk`, that is, the
@@ -99,6 +83,20 @@ export class Stack {
     if (this.#dev !== undefined) await endProcess(this.#dev, 'SIGINT');
   }
 
+  /** Starts again with another configuration: `keyhold dev` keeps what somebody adds to its own. */
+  async reconfigure(edit: (text: string) => string): Promise<void> {
+    await this.stopDev();
+    const path = join(this.dir, 'keyhold.toml');
+    await writeFile(path, edit(await readFile(path, 'utf8')));
+    await this.startDev();
+  }
+
+  /** Ports of the TCP listeners, in the order of the configuration. */
+  async nbdPorts(): Promise<number[]> {
+    const { nbd } = await this.admin.status();
+    return nbd.flatMap((address) => /^[\d.]+:(\d+)$/.exec(address)?.[1] ?? []).map(Number);
+  }
+
   /** Waits for the end of everything after something else ended the daemon. */
   async waitForEnd(): Promise<void> {
     if (this.#dev === undefined || this.#dev.exitCode !== null) return;
@@ -134,12 +132,17 @@ export class Stack {
     return JSON.parse(await this.ok(...args, '--json')) as T;
   }
 
-  async disk(name: string): Promise<DiskJson> {
-    return this.json<DiskJson>('disk', 'show', name);
+  /** The admin API without the CLI, whose start takes longer than most of what is waited for. */
+  get admin(): AdminClient {
+    return createAdminClient({ socketPath: this.adminSocket });
+  }
+
+  async disk(name: string): Promise<DiskDetail> {
+    return this.admin.showDisk(name);
   }
 
   async daemonPid(): Promise<number> {
-    return (await this.json<{ pid: number }>('status')).pid;
+    return (await this.admin.status()).pid;
   }
 
   /** The URL of a key of the embedded vault, without a version. */

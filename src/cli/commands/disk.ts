@@ -34,6 +34,7 @@ interface CreateOptions {
   readonly readOnly?: true;
   readonly rotational?: true;
   readonly direct?: true;
+  readonly description?: string;
   readonly allow?: readonly string[];
   readonly attach?: true;
 }
@@ -121,6 +122,7 @@ function addCreate(disk: Command, context: CliContext): void {
     .addOption(new Option('--read-only', 'serve it read-only'))
     .addOption(new Option('--rotational', 'tell clients that seeking is slow'))
     .addOption(new Option('--direct', 'past the page cache (block devices: always, if they can)'))
+    .addOption(new Option('--description <text>', 'a line about it, shown to its clients too'))
     .addOption(
       new Option('--allow <rule>', 'who may use it, such as uid=1000; repeatable').argParser(
         collectRules,
@@ -142,6 +144,7 @@ function addCreate(disk: Command, context: CliContext): void {
         ...(options.readOnly === undefined ? {} : { readOnly: true }),
         ...(options.rotational === undefined ? {} : { rotational: true }),
         ...(options.direct === undefined ? {} : { direct: true }),
+        ...(options.description === undefined ? {} : { description: options.description }),
         ...(options.allow === undefined ? {} : { allow: [...options.allow] }),
       });
       if (options.attach === true) {

@@ -89,6 +89,7 @@ export function formatDisk(io: CliIo, disk: DiskDetail): string {
     ['key version', plain(disk.keyVersion ?? 'none')],
     ['vault request', disk.vaultRequestId === null ? undefined : plain(disk.vaultRequestId)],
     ['lease left', formatLease(disk.leaseSecondsLeft)],
+    ['description', disk.description === '' ? undefined : plain(disk.description)],
     ['set', plain(disk.set)],
     ['size', `${formatSize(disk.sizeBytes)} (${disk.sizeBytes} bytes), ${traits.join(', ')}`],
     ['store', plain(disk.store)],

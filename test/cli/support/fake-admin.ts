@@ -53,6 +53,7 @@ export const ONLINE_DISK: DiskView = {
   dmCrypt: false,
   rotational: false,
   direct: false,
+  description: '',
   allow: [],
   attached: true,
   message: null,
@@ -75,6 +76,7 @@ export const DENIED_DISK: DiskView = {
   dmCrypt: true,
   rotational: true,
   direct: true,
+  description: 'orders, since 2019',
   allow: ['uid=0', 'san=DNS:vm1.example and cidr=10.0.0.0/8'],
   message: 'Operation unwrapKey is not allowed on a disabled key.',
 };

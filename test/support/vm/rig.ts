@@ -54,9 +54,7 @@ export class VmRig {
 
   /** The shell command that attaches a disk to a device. */
   async attach(disk: string, device: string, options = ''): Promise<string> {
-    const { nbd } = await this.stack.json<{ nbd: string[] }>('status');
-    const port = nbd.map((address) => /^127\.0\.0\.1:(\d+)$/.exec(address)?.[1]).find(Boolean);
-    if (port === undefined) throw new Error(`no TCP listener among ${nbd.join(', ')}`);
+    const [port] = await this.stack.nbdPorts();
     return `nbd-client -N ${disk} 10.0.2.2 ${port} ${device} ${options}`;
   }
 
@@ -72,14 +70,11 @@ export class VmRig {
   }
 }
 
-/** `keyhold dev` keeps what somebody adds to the configuration that it wrote. */
 async function configure(stack: Stack, config: Readonly<Record<string, string>>): Promise<void> {
-  await stack.stopDev();
-  const path = join(stack.dir, 'keyhold.toml');
-  let text = (await readFile(path, 'utf8')).replace('[nbd]\n', '[nbd]\nlisten = ["127.0.0.1:0"]\n');
-  for (const [section, lines] of Object.entries(config)) text += `\n[${section}]\n${lines}\n`;
-  await writeFile(path, text);
-  await stack.startDev();
+  const sections = Object.entries(config).map(([name, lines]) => `\n[${name}]\n${lines}\n`);
+  await stack.reconfigure(
+    (text) => text.replace('[nbd]\n', '[nbd]\nlisten = ["127.0.0.1:0"]\n') + sections.join(''),
+  );
 }
 
 /** As comments of the test's own output, each line marked: .ci/test prints what is marked so. */
