@@ -9,8 +9,8 @@ import { benchProgram, repository } from './peer.js';
 const HELP = `usage: npm run bench:check -- [--update] [--tolerance PERCENT]
 
 Counts the data plane's instructions per request in user space, with callgrind, and compares them
-with bench/instructions.json. Ends with 1 when a figure got worse by more than the tolerance (default
-3 %). --update writes the file. Takes half a minute.
+with bench/instructions.json. Ends with 1 when a figure got worse by more than the tolerance
+(default 3 %). --update writes the file. Takes half a minute.
 `;
 
 const baselinePath = join(repository, 'bench/instructions.json');

@@ -96,7 +96,7 @@ function fioArguments(peer: Peer, job: FioJob, seconds: number): string[] {
     `--runtime=${Math.round(seconds * 1000)}ms`,
     `--size=${peer.sizeBytes}`,
     '--randrepeat=0',
-    // Of two ways to read the clock the one that need not be calibrated, a third of a second each run.
+    // The way to read the clock that need not be calibrated: a third of a second each run.
     '--clocksource=clock_gettime',
     '--thread',
     '--output-format=json',

@@ -17,8 +17,8 @@ export interface Comparison {
 }
 
 /**
- * `cases` are request_cost's lines `REQUESTS NAME`; there are two dumps for each: of a run, and of one
- * with REQUESTS more.
+ * `cases` are request_cost's lines `REQUESTS NAME`; there are two dumps for each: of a run, and of
+ * one with REQUESTS more.
  */
 export function parseCounts(cases: string, dumps: readonly string[]): Record<string, number> {
   const lines = cases.trim().split('\n');
@@ -55,7 +55,7 @@ export function compareCounts(
       const verdict = then === null ? 'new' : 'missing';
       return { name, before: then, now: count, percent: null, verdict };
     }
-    const percent = (count / then - 1) * 100;
+    const percent = ((count - then) * 100) / then;
     const changed = percent > 0 ? 'worse' : 'better';
     const verdict = Math.abs(percent) > tolerancePercent ? changed : 'same';
     return { name, before: then, now: count, percent, verdict };

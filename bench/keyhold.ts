@@ -28,7 +28,11 @@ export async function startKeyhold(places: Places, options: KeyholdOptions): Pro
     }
     if (tls) await reconfigure(stack, sectorSizes, await tlsSection(places));
     if (shards !== undefined) {
-      await reconfigure(stack, sectorSizes, (text) => `${text}\n[data_plane]\nshards = ${shards}\n`);
+      await reconfigure(
+        stack,
+        sectorSizes,
+        (text) => `${text}\n[data_plane]\nshards = ${shards}\n`,
+      );
     }
     const pid = await stack.daemonPid();
     const peers = sectorSizes.map((size): Peer => {

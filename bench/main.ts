@@ -18,6 +18,12 @@ import { measureShards, SHARD_LOADS, type ShardResult } from './shards.js';
 import { rotate } from './statistics.js';
 import { type Workload, workloads } from './workloads.js';
 
+/** Ctrl-C ends the measuring at the next step, so that the servers and their stores go as well. */
+const interruption = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => interruption.abort(new Error(`interrupted by ${signal}`)));
+}
+
 interface Results {
   readonly figures: Figures;
   readonly peers: Map<string, Peer>;
@@ -37,7 +43,9 @@ async function measureRounds(
   for (let round = 0; round < options.rounds; round += 1) {
     for (const [index, workload] of chosen.entries()) {
       for (const peer of rotate(peers, round + index)) {
-        progress.step(`${store}, round ${round + 1}/${options.rounds}: ${workload.name}, ${peer.name}`);
+        progress.step(
+          `${store}, round ${round + 1}/${options.rounds}: ${workload.name}, ${peer.name}`,
+        );
         const cell = { store, workload: workload.name, peer: peer.name };
         try {
           results.figures.add(cell, await workload.measure(peer, options.seconds));
@@ -76,7 +84,7 @@ async function measureStore(
     const latencyRuns = isFirst
       ? options.latencyRounds * LATENCY_LOADS.length * started.peers.length
       : 0;
-    const progress = createProgress(runs + latencyRuns);
+    const progress = createProgress(runs + latencyRuns, interruption.signal);
     await measureRounds(store, started.peers, chosen, { options, results, places, progress });
     if (isFirst) {
       results.halfLoad = await measureHalfLoad(store, started.peers, results.figures, {
@@ -96,12 +104,15 @@ async function compareOneAndTwoShards(
   options: BenchOptions,
 ): Promise<ShardResult[]> {
   process.stderr.write('one and two shards\n');
-  const progress = createProgress(options.rounds * SHARD_LOADS.length * 2);
+  const total = options.rounds * SHARD_LOADS.length * 2;
+  const progress = createProgress(total, interruption.signal);
   const { rounds, seconds } = options;
   const step = (label: string): void => progress.step(label);
-  const results = await measureShards(places, { rounds, seconds, step });
-  progress.end();
-  return results;
+  try {
+    return await measureShards(places, { rounds, seconds, step });
+  } finally {
+    progress.end();
+  }
 }
 
 /** Random bytes: no client may skip them as zeros. */

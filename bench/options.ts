@@ -7,10 +7,10 @@ export const HELP = `usage: npm run bench -- [options]
 Runs the same workloads against keyhold, its peers and a null server, interleaved round by round on
 one machine, and prints medians, ratios, CPU time, latencies and the goals. Takes about 25 minutes.
 
-  --quick            one short round, tmpfs only: under 3 minutes on a machine with nothing else to do
-  --store KIND       tmpfs, ext4 (the file system of this checkout) or both; of two stores the second
-                     gets four workloads. Default: both, with --quick tmpfs
-  --only REGEX       workloads, such as "4k|nbdcopy"; "shards" is the comparison of one and two shards
+  --quick            one short round, tmpfs only: under 3 minutes on an idle machine
+  --store KIND       tmpfs, ext4 (the file system of this checkout) or both; of two stores the
+                     second gets four workloads. Default: both, with --quick tmpfs
+  --only REGEX       workloads, such as "4k|nbdcopy"; "shards" compares one and two shards
   --peers REGEX      servers, such as "keyhold|null"
   --rounds N         default 5, with --quick 1
   --seconds S        of each run; default 1.5, with --quick 0.4

@@ -3,7 +3,7 @@ import type { Writable } from 'node:stream';
 import { Presets, SingleBar } from 'cli-progress';
 
 export interface Progress {
-  /** One more step begins. */
+  /** One more step begins. Throws when the user wants no more. */
   step(label: string): void;
   end(): void;
 }
@@ -11,9 +11,17 @@ export interface Progress {
 /** A bar on a terminal, else a line per 5 %. Standard output stays free for the tables. */
 export function createProgress(
   total: number,
+  signal: AbortSignal,
   stream: Writable & { readonly isTTY?: boolean } = process.stderr,
 ): Progress {
-  return stream.isTTY === true ? bar(total, stream) : lines(total, stream);
+  const { step, end } = stream.isTTY === true ? bar(total, stream) : lines(total, stream);
+  return {
+    step(label) {
+      signal.throwIfAborted();
+      step(label);
+    },
+    end,
+  };
 }
 
 function bar(total: number, stream: NodeJS.WritableStream): Progress {

@@ -56,8 +56,8 @@ export function table(head: readonly string[], rows: ReadonlyArray<readonly stri
 function machineSection({ machine, rounds, seconds }: Report): string {
   const facts = Object.entries(machine).map(([name, value]) => `- ${name}: ${value}\n`);
   const how =
-    `Medians of ${rounds} rounds of ${seconds} s for each workload and server, the servers in turn ` +
-    'within a round and each round another one first. Client and server share the machine.';
+    `Medians of ${rounds} rounds of ${seconds} s for each workload and server, the servers in ` +
+    'turn within a round and each round another one first. Client and server share the machine.';
   return `### Machine\n\n${facts.join('')}\n${how}\n`;
 }
 
@@ -140,7 +140,8 @@ function latency(report: Report): string {
   const note =
     'p50 / p99 / p99.9 in microseconds. At half load: each server at half of its own peak, ' +
     'operations at random (Poisson) intervals.';
-  return `### Latency, ${store}\n\n${note}\n\n${table(['workload', ...names], [...quiet, ...loaded])}`;
+  const rows = table(['workload', ...names], [...quiet, ...loaded]);
+  return `### Latency, ${store}\n\n${note}\n\n${rows}`;
 }
 
 function shardSection({ shards, stores }: Report): string {
@@ -164,9 +165,9 @@ function shardSection({ shards, stores }: Report): string {
     'client, µs/operation, one / two',
   ];
   const note =
-    `${SHARD_CONNECTIONS} connections of a client that moves the replies to /dev/null unread, so that it costs ` +
-    'as little as a client can. It shares two cores with the shards: "ratio possible" is 2 / (1 + ' +
-    'client CPU / server CPU) with two shards.';
+    `${SHARD_CONNECTIONS} connections of a client that moves the replies to /dev/null unread, so ` +
+    'that it costs as little as a client can. It shares two cores with the shards: "ratio ' +
+    'possible" is 2 / (1 + client CPU / server CPU) with two shards.';
   return `### Shards, ${stores[0] ?? ''}\n\n${note}\n\n${table(head, rows)}`;
 }
 

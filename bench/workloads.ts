@@ -59,7 +59,7 @@ function sequential(rw: 'read' | 'write', kib: number, depth: number): Workload 
   };
 }
 
-/** The whole disk in one go, four connections as is nbdcopy's default where the server allows it. */
+/** The whole disk in one go, with nbdcopy's default of four connections where the server can. */
 function nbdcopy(direction: 'read' | 'write', filesOf: (peer: Peer) => [string, string]): Workload {
   return {
     name: `nbdcopy ${direction} of the whole disk`,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The ceiling of client plus socket: an NBD server without a disk and without cryptography. Reads are
-// answered from a static buffer, writes are thrown away. One thread per connection, one large read()
-// of many requests, one writev() of many replies.
+// The ceiling of client plus socket: an NBD server without a disk and without cryptography. Reads
+// are answered from a static buffer, writes are thrown away. One thread per connection, one large
+// read() of many requests, one writev() of many replies.
 //
 // Usage: null_server SOCKET SIZE_BYTES
 #include <sys/uio.h>

@@ -15,7 +15,7 @@
 #include "core/io/unique_fd.h"
 #include "core/shard/wire.h"
 
-// What the programs of the benchmarks, servers and clients, share: blocking sockets, and the numbers
+// What the programs of the benchmarks share, servers and clients: blocking sockets, and the numbers
 // of the handshake, which the daemon has in TypeScript.
 
 namespace keyhold::bench {

@@ -10,13 +10,13 @@
 // middle of a batch.
 //
 // valgrind 3.19 lets no other thread run while one waits in io_uring_enter. So the server has one
-// thread, and counts in its event sink: from the accept of a connection to its end. Each case is three
-// connections: a warm-up, one of kBatches, one of twice that; the difference of the last two is what
-// kBatches cost without accept, setup and end.
+// thread, and counts in its event sink: from the accept of a connection to its end. Each case is
+// three connections: a warm-up, one of kBatches, one of twice that; the difference of the last two
+// is what kBatches cost without accept, setup and end.
 //
 // Usage: request_cost DIRECTORY KERNEL DUMPS
-// Prints, for each case, requests of the difference and its name. The dumps are in DUMPS.1, DUMPS.2,
-// …: two for each case, in order; the warm-ups leave none.
+// Prints, for each case, requests of the difference and its name. The dumps are in DUMPS.1,
+// DUMPS.2, …: two for each case, in order; the warm-ups leave none.
 #include <fcntl.h>
 #include <sched.h>
 #include <spawn.h>
@@ -161,7 +161,8 @@ class Server {
     disk_ = Need(plane_->AddDisk(options, MakeStore(directory + "/store"), lease), "add the disk");
     std::array<uint8_t, xts::kDekBytes> dek{};
     for (size_t i = 0; i < dek.size(); ++i) dek[i] = static_cast<uint8_t>(i * 7 + 3);
-    const Status unlocked = disk_->Unlock(Need(xts::CreateCipher(kernel, dek, kSectorBytes), "xts"));
+    const Status unlocked =
+        disk_->Unlock(Need(xts::CreateCipher(kernel, dek, kSectorBytes), "xts"));
     if (!unlocked.ok()) Fail("unlock: " + unlocked.error().message);
     for (const bool structured : {false, true}) {
       const uint32_t id =
