@@ -1,84 +1,117 @@
 // SPDX-License-Identifier: Apache-2.0
 import { runOk } from '../test/support/process.js';
-import type { Peer } from './peers.js';
+import { cpuSecondsOf } from './cpu.js';
+import type { Sample } from './figures.js';
+import { type FioJob, runFio } from './fio.js';
+import type { Peer } from './peer.js';
+
+/** What the workloads of one plot have in common. */
+export type Group =
+  | '4k random read'
+  | '4k random write'
+  | '4k mix'
+  | 'sequential read'
+  | 'sequential write'
+  | 'nbdcopy';
 
 export interface Workload {
   readonly name: string;
+  readonly group: Group;
   readonly unit: 'IOPS' | 'MB/s';
-  measure(peer: Peer, seconds: number): Promise<number>;
+  readonly writes: boolean;
+  /** Measured on the second store as well; the rest would take another 20 minutes. */
+  readonly onEveryStore: boolean;
+  measure(peer: Peer, seconds: number): Promise<Sample>;
 }
 
-interface FioJob {
-  readonly rw: string;
-  readonly blockSize: string;
-  readonly depth: number;
-  readonly jobs?: number;
+const KIB = 1024;
+
+export function isSmall(workload: Workload): boolean {
+  return workload.unit === 'IOPS';
 }
 
-interface FioSide {
-  iops: number;
-  bw_bytes: number;
-}
-
-/** One time-bounded fio run through its nbd engine; sums reads and writes. */
-function fio(name: string, unit: Workload['unit'], job: FioJob): Workload {
+function random(job: FioJob & { group: Group; onEveryStore?: boolean }): Workload {
+  const { group, onEveryStore = false, ...rest } = job;
+  const connections = job.connections === 1 ? '' : ` x${job.connections}`;
   return {
-    name,
-    unit,
+    name: `${group} q${job.depth}${connections}`,
+    group,
+    unit: 'IOPS',
+    writes: job.rw !== 'randread',
+    onEveryStore,
+    measure: (peer, seconds) => runFio(peer, rest, seconds),
+  };
+}
+
+function sequential(rw: 'read' | 'write', kib: number, depth: number): Workload {
+  const size = kib >= KIB ? `${kib / KIB}M` : `${kib}k`;
+  return {
+    name: `${size} sequential ${rw} q${depth}`,
+    group: `sequential ${rw}`,
+    unit: 'MB/s',
+    writes: rw === 'write',
+    onEveryStore: kib < KIB,
     async measure(peer, seconds) {
-      const output = await runOk(
-        'fio',
-        [
-          '--name=bench',
-          '--ioengine=nbd',
-          `--uri=${peer.uri}`,
-          `--rw=${job.rw}`,
-          `--bs=${job.blockSize}`,
-          `--iodepth=${job.depth}`,
-          `--numjobs=${job.jobs ?? 1}`,
-          '--group_reporting',
-          '--time_based',
-          `--runtime=${seconds}`,
-          '--ramp_time=0.5',
-          '--size=100%',
-          '--randrepeat=0',
-          '--output-format=json',
-        ],
-        { timeoutMs: (seconds + 30) * 1000 },
-      );
-      // fio prints notes before its JSON.
-      const parsed = JSON.parse(output.slice(output.indexOf('{'))) as {
-        jobs: Array<{ read: FioSide; write: FioSide; error: number }>;
-      };
-      const result = parsed.jobs[0];
-      if (result === undefined || result.error !== 0) throw new Error(`fio failed on ${peer.name}`);
-      return unit === 'IOPS'
-        ? result.read.iops + result.write.iops
-        : (result.read.bw_bytes + result.write.bw_bytes) / 1e6;
+      const job = { rw, blockBytes: kib * KIB, depth, connections: 1 };
+      const sample = await runFio(peer, job, seconds);
+      return { ...sample, value: (sample.value * kib * KIB) / 1e6, latencyUs: null };
     },
   };
 }
 
-/** The whole disk to nowhere through nbdcopy, four connections as is its default. */
-const nbdcopyRead: Workload = {
-  name: 'nbdcopy whole disk to null',
-  unit: 'MB/s',
-  async measure(peer) {
-    const started = process.hrtime.bigint();
-    await runOk('nbdcopy', [peer.uri, 'null:'], { timeoutMs: 120_000 });
-    const seconds = Number(process.hrtime.bigint() - started) / 1e9;
-    return peer.sizeBytes / 1e6 / seconds;
-  },
-};
+/** The whole disk in one go, with nbdcopy's default of four connections where the server can. */
+function nbdcopy(direction: 'read' | 'write', filesOf: (peer: Peer) => [string, string]): Workload {
+  return {
+    name: `nbdcopy ${direction} of the whole disk`,
+    group: 'nbdcopy',
+    unit: 'MB/s',
+    writes: direction === 'write',
+    onEveryStore: false,
+    async measure(peer) {
+      const before = await cpuSecondsOf(peer.pid);
+      const script = 'TIMEFORMAT="%R %U %S"; time nbdcopy -- "$1" "$2"';
+      const files = filesOf(peer);
+      // The shell's `time` writes to its own standard error.
+      const output = await runOk('bash', ['-c', `{ ${script}; } 2>&1`, 'bash', ...files], {
+        timeoutMs: 300_000,
+      });
+      const [seconds, user, system] = output.trim().split(' ').map(Number);
+      if (seconds === undefined || user === undefined || system === undefined) {
+        throw new Error(`nbdcopy: expected three times, got ${output.trim()}`);
+      }
+      return {
+        value: peer.sizeBytes / 1e6 / seconds,
+        operations: peer.sizeBytes / (256 * KIB),
+        bytes: peer.sizeBytes,
+        clientCpuSeconds: user + system,
+        serverCpuSeconds: (await cpuSecondsOf(peer.pid)) - before,
+        latencyUs: null,
+      };
+    },
+  };
+}
 
-export const WORKLOADS: readonly Workload[] = [
-  fio('random read 4k q1', 'IOPS', { rw: 'randread', blockSize: '4k', depth: 1 }),
-  fio('random read 4k q32', 'IOPS', { rw: 'randread', blockSize: '4k', depth: 32 }),
-  fio('random write 4k q32', 'IOPS', { rw: 'randwrite', blockSize: '4k', depth: 32 }),
-  fio('random read 4k q32 x4', 'IOPS', { rw: 'randread', blockSize: '4k', depth: 32, jobs: 4 }),
-  fio('sequential read 128k q16', 'MB/s', { rw: 'read', blockSize: '128k', depth: 16 }),
-  fio('sequential write 128k q16', 'MB/s', { rw: 'write', blockSize: '128k', depth: 16 }),
-  fio('sequential read 1M q8', 'MB/s', { rw: 'read', blockSize: '1M', depth: 8 }),
-  fio('sequential write 1M q8', 'MB/s', { rw: 'write', blockSize: '1M', depth: 8 }),
-  nbdcopyRead,
-];
+const READ = { group: '4k random read', rw: 'randread', blockBytes: 4 * KIB } as const;
+const WRITE = { group: '4k random write', rw: 'randwrite', blockBytes: 4 * KIB } as const;
+const MIX = { group: '4k mix', rw: 'randrw', blockBytes: 4 * KIB, readPercent: 70 } as const;
+
+/** `copySource` is a file as large as the disks, without zeros. */
+export function workloads(copySource: string): Workload[] {
+  return [
+    random({ ...READ, depth: 1, connections: 1 }),
+    random({ ...READ, depth: 32, connections: 1, onEveryStore: true }),
+    random({ ...READ, depth: 1, connections: 4 }),
+    random({ ...READ, depth: 32, connections: 4 }),
+    random({ ...WRITE, depth: 1, connections: 1 }),
+    random({ ...WRITE, depth: 32, connections: 1, onEveryStore: true }),
+    random({ ...WRITE, depth: 1, connections: 4 }),
+    random({ ...WRITE, depth: 32, connections: 4 }),
+    random({ ...MIX, depth: 32, connections: 1 }),
+    sequential('read', 128, 16),
+    sequential('write', 128, 16),
+    sequential('read', 1024, 8),
+    sequential('write', 1024, 8),
+    nbdcopy('read', (peer) => [peer.uri, 'null:']),
+    nbdcopy('write', (peer) => [copySource, peer.uri]),
+  ];
+}

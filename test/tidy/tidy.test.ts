@@ -52,8 +52,8 @@ function filesUnder(folder: string, endings: readonly string[]): string[] {
     .filter((path) => !path.includes('native/build/'));
 }
 
-const typescript = [...filesUnder('src', ['.ts']), ...filesUnder('test', ['.ts'])];
-const native = filesUnder('native', ['.cc', '.h']);
+const typescript = ['src', 'test', 'bench'].flatMap((folder) => filesUnder(folder, ['.ts']));
+const native = ['native', 'bench'].flatMap((folder) => filesUnder(folder, ['.cc', '.h']));
 
 function linesOf(path: string): string[] {
   return readFileSync(join(root, path), 'utf8').split('\n');
