@@ -77,24 +77,23 @@ async function measureStore(
     process.stderr.write(`ABSENT: ${line}\n`);
     results.notMeasured.add(line);
   }
+  const { peers } = started;
+  for (const peer of peers) results.peers.set(peer.name, peer);
+  const runs = options.rounds * chosen.length * peers.length;
+  const latencyRuns = isFirst ? options.latencyRounds * LATENCY_LOADS.length * peers.length : 0;
+  const progress = createProgress(runs + latencyRuns, interruption.signal);
   try {
     await run('sync', ['-f', places.stores]);
-    for (const peer of started.peers) results.peers.set(peer.name, peer);
-    const runs = options.rounds * chosen.length * started.peers.length;
-    const latencyRuns = isFirst
-      ? options.latencyRounds * LATENCY_LOADS.length * started.peers.length
-      : 0;
-    const progress = createProgress(runs + latencyRuns, interruption.signal);
-    await measureRounds(store, started.peers, chosen, { options, results, places, progress });
+    await measureRounds(store, peers, chosen, { options, results, places, progress });
     if (isFirst) {
-      results.halfLoad = await measureHalfLoad(store, started.peers, results.figures, {
+      results.halfLoad = await measureHalfLoad(store, peers, results.figures, {
         rounds: options.latencyRounds,
         seconds: options.seconds,
         step: (label) => progress.step(label),
       });
     }
-    progress.end();
   } finally {
+    progress.end();
     await started.stop();
   }
 }

@@ -214,7 +214,7 @@ export interface StartedPeers {
   readonly peers: readonly Peer[];
   /** Each with the reason. */
   readonly absent: readonly string[];
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 /** Starts every peer that is wanted and whose program is here, and fills its store. */

@@ -4,8 +4,8 @@ import { Presets, SingleBar } from 'cli-progress';
 
 export interface Progress {
   /** One more step begins. Throws when the user wants no more. */
-  step(label: string): void;
-  end(): void;
+  readonly step: (label: string) => void;
+  readonly end: () => void;
 }
 
 /** A bar on a terminal, else a line per 5 %. Standard output stays free for the tables. */
