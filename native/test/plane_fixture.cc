@@ -73,9 +73,11 @@ void FaultStore::Continue(Ring& ring, StoreOp& op, int32_t result) {
   ContinueOn(*inner_, ring, op, result);
 }
 
-TestPlane::TestPlane(uint32_t shards) {
+TestPlane::TestPlane(uint32_t shards, int64_t drain_stall_ns_max) {
+  Plane::Options options{shards, "auto"};
+  options.drain_stall_ns_max = drain_stall_ns_max;
   Result<std::shared_ptr<Plane>> plane =
-      Plane::Create({shards, "auto"}, [this](Event event) { OnEvent(std::move(event)); });
+      Plane::Create(options, [this](Event event) { OnEvent(std::move(event)); });
   plane_ = plane.Take();
   lease_->Renew(BootTimeNs(), 3'600'000'000'000);
   for (uint32_t i = 0; i < shards; ++i) RunShardAgain(i);

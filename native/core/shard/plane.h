@@ -17,6 +17,7 @@
 #include "core/shard/mailbox.h"
 #include "core/shard/message.h"
 #include "core/shard/negotiation.h"
+#include "core/shard/session.h"
 #include "core/tls/context.h"
 
 namespace keyhold {
@@ -39,8 +40,10 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
 
   struct Options {
     uint32_t shards;
-    std::string xts_kernel;                                      // "auto" or a kernel's name
-    int64_t last_answer_ns_max = Negotiation::kLastAnswerNsMax;  // tests wait less
+    std::string xts_kernel;  // "auto" or a kernel's name
+    // Tests wait less.
+    int64_t last_answer_ns_max = Negotiation::kLastAnswerNsMax;
+    int64_t drain_stall_ns_max = Session::kDrainStallNs;
   };
   /// kInvalidArgument when the number of shards or the kernel's name is out of range.
   static Result<std::shared_ptr<Plane>> Create(Options options, EventSink sink);
