@@ -2,7 +2,7 @@
 import { loadAddon } from '../src/dataplane/load.js';
 import { NbdClient } from '../test/support/nbd-client.js';
 import { CMD } from '../test/support/nbd-wire.js';
-import { median } from './report.js';
+import { median } from './statistics.js';
 import {
   countsOf,
   type Fact,

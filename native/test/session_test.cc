@@ -150,6 +150,37 @@ TEST(Session, DontFragmentIsTakenWithStructuredReplies) {
   EXPECT_EQ(reply.data.size(), 100'000U);
 }
 
+TEST(Session, FlushOnOneShardCoversWhatAnotherHasAnswered) {
+  TestPlane plane(2);
+  std::atomic<bool> hold{true};
+  std::atomic<int> flushes{0};
+  DiskSetup setup;
+  setup.watch = [&](const StoreOp& op) { flushes += op.kind == StoreOp::Kind::kFlush ? 1 : 0; };
+  setup.hook = [&](const StoreOp& op) {
+    return FaultStore::Verdict{0, op.kind == StoreOp::Kind::kFlush && hold, false};
+  };
+  std::shared_ptr<Disk> disk = plane.AddDisk(setup);
+  Client writer = plane.Connect(disk);
+  Client flusher = plane.Connect(disk);
+  ASSERT_TRUE(Eventually([&] { return plane.plane().Connections().size() == 2; }));
+  const auto connections = plane.plane().Connections();
+  ASSERT_NE(connections[0].shard, connections[1].shard);
+
+  const Bytes plain = Pattern(512, 4);
+  writer.Write(1024, plain);
+  EXPECT_EQ(flushes, 0) << "without FUA a WRITE is answered before it is stable";
+  flusher.SendRequest(wire::kFlush, 0, 0, 0);
+  ASSERT_TRUE(Eventually([&] { return flushes == 1; }));
+  // The store has what the other session was told, and not that session a cache of its own.
+  const Bytes store = ReadFile(plane.StorePath(*disk));
+  EXPECT_TRUE(std::ranges::equal(std::span(store).subspan(8192 + 1024, 512),
+                                 OracleEncrypt(plain, 2)));
+  EXPECT_TRUE(flusher.Silent(100)) << "answered before the store's flush has ended";
+  hold = false;
+  EXPECT_EQ(flusher.Receive()->error, 0U);
+  EXPECT_EQ(flushes, 1);
+}
+
 TEST(Session, FlushWorksOnAReadOnlyDisk) {
   TestPlane plane;
   DiskSetup setup;

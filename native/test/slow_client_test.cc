@@ -123,6 +123,32 @@ TEST(SlowReader, ThatSendsWithoutEndIsHeldUpByItsOwnSocket) {
   EXPECT_EQ(plane.Connect(disk).Read(0, 4096).size(), 4096U) << "another client is served";
 }
 
+TEST(SlowReader, IsClosedWhenItHasSaidDisconnectAndReadsNothing) {
+  TestPlane plane(1, kShortHoldNs);
+  std::shared_ptr<Disk> disk = plane.AddDisk(SetupOf());
+  Client slow = plane.Connect(disk);
+  for (int i = 0; i < 8; ++i) slow.SendRequest(wire::kRead, 0, 0, kMiB);
+  slow.SendRequest(wire::kDisconnect, 0, 0, 0);
+  const auto closed = plane.WaitFor<ConnectionClosed>();
+  ASSERT_TRUE(closed.has_value());
+  EXPECT_EQ(closed->cause, "the client disconnected and did not read its replies");
+}
+
+TEST(SlowReader, KeepsItsRepliesAfterDisconnectForAsLongAsItReadsSome) {
+  TestPlane plane(1, kShortHoldNs);
+  std::shared_ptr<Disk> disk = plane.AddDisk(SetupOf());
+  Client slow = plane.Connect(disk);
+  for (int i = 0; i < 8; ++i) slow.SendRequest(wire::kRead, 0, 0, kMiB);
+  slow.SendRequest(wire::kDisconnect, 0, 0, 0);
+  for (int i = 0; i < 8; ++i) {
+    Pause(kShortHoldNs / 2);
+    const std::optional<Reply> reply = slow.Receive();
+    ASSERT_TRUE(reply.has_value()) << "reply " << i;
+    EXPECT_EQ(reply->data.size(), kMiB);
+  }
+  EXPECT_TRUE(slow.AtEnd());
+}
+
 TEST(SlowWriter, HoldsNoLockAndMayTakeItsTime) {
   TestPlane plane;
   std::shared_ptr<Disk> disk = plane.AddDisk(SetupOf());

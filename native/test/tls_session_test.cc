@@ -96,6 +96,20 @@ TEST_F(TlsSessionTest, ASmallReadSharesARecordWithItsHeader) {
   EXPECT_EQ(SSL_read(client.tls(), reply.data(), static_cast<int>(reply.size())), 4124);
 }
 
+TEST_F(TlsSessionTest, ALargeReadIsNotCopiedBehindItsHeader) {
+  Listen();
+  Client client = Connect();
+  client.Write(0, Pattern(65'536, 1));
+  client.SendRequest(wire::kRead, 0, 0, 65'536);
+  Bytes reply(70'000);
+  const auto record = [&] {
+    return SSL_read(client.tls(), reply.data(), static_cast<int>(reply.size()));
+  };
+  // Data that is copied together with its header would fill up the header's record.
+  EXPECT_EQ(record(), 28);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(record(), 16'384) << "record " << i << " of the data";
+}
+
 TEST_F(TlsSessionTest, ARefusedWriteKeepsTheSessionInSync) {
   DiskSetup setup;
   setup.read_only = true;

@@ -18,6 +18,7 @@
 #include "core/shard/mailbox.h"
 #include "core/shard/message.h"
 #include "core/shard/negotiation.h"
+#include "core/shard/session.h"
 #include "core/tls/context.h"
 
 namespace keyhold {
@@ -40,10 +41,12 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
 
   struct Options {
     uint32_t shards;
-    std::string xts_kernel;                                      // "auto" or a kernel's name
-    int64_t last_answer_ns_max = Negotiation::kLastAnswerNsMax;  // tests wait less
-    std::string engine = "auto";                                 // see ChooseEngine
-    int64_t busy_poll_ns = 0;                                    // see BusyPoll; 0: never
+    std::string xts_kernel;       // "auto" or a kernel's name
+    std::string engine = "auto";  // see ChooseEngine
+    int64_t busy_poll_ns = 0;     // see BusyPoll; 0: never
+    // Tests wait less.
+    int64_t last_answer_ns_max = Negotiation::kLastAnswerNsMax;
+    int64_t drain_stall_ns_max = Session::kDrainStallNs;
   };
   /// kInvalidArgument when the number of shards or a name is out of range; kSystem when the engine
   /// cannot be had.

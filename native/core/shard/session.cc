@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/shard/plane.h"
 #include "core/shard/shard.h"
 #include "core/shard/shard_disk.h"
 
@@ -337,7 +338,8 @@ uint64_t Session::unfinished_requests() const {
 
 void Session::Tick(int64_t now_ns) {
   if (closing_) return;
-  if (draining_ && send_op_.pending() && now_ns - progress_ns_ > kDrainStallNs) {
+  const int64_t stall_ns_max = shard_.plane().options().drain_stall_ns_max;
+  if (draining_ && send_op_.pending() && now_ns - progress_ns_ > stall_ns_max) {
     Close(cause_ + " and did not read its replies");
   } else if (KeepsOthersWaiting(now_ns)) {
     Close("the client was too slow with a reply or a payload while others waited for the memory");
