@@ -182,7 +182,7 @@ TEST_F(PlaintextResidue, NothingIsLeftOfRepliesOfSeveralChunks) {
     EXPECT_EQ(client.Do(wire::kTrim, 0, at, kPayloadBytes).error, 0U);
   }
   // The first fills the socket and is under way, the others are not.
-  for (uint64_t i = 0; i < 6; ++i) client.SendRequest(wire::kRead, 0, i * kPayloadBytes, 2U << 20);
+  for (uint64_t i = 0; i < 6; ++i) client.SendRequest(wire::kRead, 0, i * kPayloadBytes, 4U << 20);
   EXPECT_TRUE(Eventually([&] {
     return Sum(*disk_, [](const ShardCounters& c) -> const Counter& { return c.in_flight; }) == 7;
   }));

@@ -226,7 +226,7 @@ TEST(TcpListener, PicksAPortAndNamesItsPeers) {
 class NegotiationTest : public ::testing::Test {
  protected:
   NegotiationTest() {
-    plane_ = Plane::Create({1, "auto", kLastAnswerNsMax, engine_under_test}, [this](Event event) {
+    plane_ = Plane::Create({1, "auto", engine_under_test, 0, kLastAnswerNsMax}, [this](Event event) {
                std::lock_guard lock(mutex_);
                events_.push_back(std::move(event));
              }).Take();

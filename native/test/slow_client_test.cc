@@ -141,7 +141,7 @@ TEST(SlowReader, KeepsItsRepliesAfterDisconnectForAsLongAsItReadsSome) {
   for (int i = 0; i < 8; ++i) slow.SendRequest(wire::kRead, 0, 0, kMiB);
   slow.SendRequest(wire::kDisconnect, 0, 0, 0);
   for (int i = 0; i < 8; ++i) {
-    Pause(kShortHoldNs / 2);
+    Pause(kShortHoldNs / 4);
     const std::optional<Reply> reply = slow.Receive();
     ASSERT_TRUE(reply.has_value()) << "reply " << i;
     EXPECT_EQ(reply->data.size(), kMiB);

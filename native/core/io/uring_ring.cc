@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,14 @@ Result<std::unique_ptr<UringRing>> UringRing::Make() {
 }
 
 Status UringRing::Probe(uint32_t rings) {
+  // The kernel takes a ring down with work that interrupts the system calls of the thread that used
+  // it: not the caller, whose next call may be one that does not begin again by itself.
+  Status result = Ok();
+  std::thread([&result, rings] { result = ProbeHere(rings); }).join();
+  return result;
+}
+
+Status UringRing::ProbeHere(uint32_t rings) {
   std::vector<std::unique_ptr<UringRing>> held;
   while (held.size() < rings) {
     Result<std::unique_ptr<UringRing>> ring = Make();

@@ -51,6 +51,7 @@ class UringRing final : public Ring {
  private:
   UringRing() = default;
   static Result<std::unique_ptr<UringRing>> Make();
+  static Status ProbeHere(uint32_t rings);
   io_uring_sqe* BeginEntry(RingOp& op);
   io_uring_sqe* NextEntry();
   Status Entered(int result) const;

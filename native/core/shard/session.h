@@ -60,7 +60,7 @@ class Session final : public Connection {
   /// one header: so the next payload, too, goes from the socket straight into its own buffer.
   static constexpr size_t kDirectPayloadBytesMin = 32 * 1024;
   /// Of a unix socket: lets the client read one large reply while the next one is being decrypted.
-  static constexpr int kSocketSendBytes = 2 << 20;
+  static constexpr int kSocketSendBytes = 1 << 20;
   static_assert(kReplyVectorsMax >= Request::kReplyVectorsMax);
   static constexpr size_t kTlsMemoryBytes = 512 * 1024;  // ciphertext both ways, and a cork
   /// A client that said DISC but does not read its replies is closed after this.
