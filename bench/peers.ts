@@ -24,7 +24,7 @@ interface Starter {
   readonly names: readonly string[];
   /** Without it the peers are absent. */
   readonly program: string | null;
-  start(places: Places): Promise<Running>;
+  readonly start: (places: Places) => Promise<Running>;
 }
 
 /** Starts a server that stays in the foreground and waits for its socket. */

@@ -84,13 +84,16 @@ function renderPanel({ title, unit, bars }: Panel, top: number): string[] {
     const y = top + TITLE + index * ROW;
     const middle = y + BAR / 2;
     const at = (value: number): string => (LABELS + value * scale).toFixed(1);
-    const whisker = `stroke="#202020" stroke-width="1.2"`;
+    const whisker =
+      `d="M${at(bar.min)} ${middle}H${at(bar.max)}M${at(bar.min)} ${middle - 4}v8` +
+      `M${at(bar.max)} ${middle - 4}v8"`;
     lines.push(
       text(LABELS - 8, middle + 4, bar.label, 'text-anchor="end"'),
       `<rect x="${LABELS}" y="${y}" width="${(bar.median * scale).toFixed(1)}" height="${BAR}" ` +
         `fill="${COLOURS[bar.kind]}"/>`,
-      `<path d="M${at(bar.min)} ${middle}H${at(bar.max)}M${at(bar.min)} ${middle - 4}v8` +
-        `M${at(bar.max)} ${middle - 4}v8" ${whisker}/>`,
+      // White below black: seen on every colour.
+      `<path ${whisker} stroke="#ffffff" stroke-width="3.2"/>`,
+      `<path ${whisker} stroke="#202020" stroke-width="1.2"/>`,
       text(Number(at(bar.max)) + 8, middle + 4, bar.median.toLocaleString('en', DIGITS)),
     );
   });
