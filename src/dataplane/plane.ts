@@ -333,9 +333,7 @@ export class DataPlane implements DiskPlane {
           ?.onEvent({ kind: 'store-error', operation: event.operation, errno: event.errno });
         break;
       case 'store-buffered':
-        this.#disks
-          .get(event.diskId)
-          ?.onEvent({ kind: 'store-buffered', message: event.message });
+        this.#disks.get(event.diskId)?.onEvent({ kind: 'store-buffered', message: event.message });
         break;
       case 'shard-died':
         this.#logger.error(

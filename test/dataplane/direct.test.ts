@@ -60,7 +60,7 @@ void test('a block device is direct without being asked', { skip }, async (t) =>
   await disk.close();
 });
 
-void test('a block device of larger sectors than the disk is buffered, with a notice', { skip }, async (t) => {
+void test('a block device of larger sectors is buffered, with a notice', { skip }, async (t) => {
   const rig = await Rig.start(t, { shards: 1 });
   const storePath = await loopDevice(t, rig.dir, { sizeBytes: 4 * MIB, sectorBytes: 4096 });
   const { events, disk } = await rig.serve('d', { storePath, sectorSizeBytes: 512 });
@@ -95,5 +95,8 @@ void test('the same device is refused to a disk that must be direct', { skip }, 
 void test('a store that is not there cannot be checked either', async (t) => {
   const rig = await Rig.start(t, { shards: 1 });
   const spec = { ...(await rig.spec('d')), storePath: join(rig.dir, 'missing') };
-  t.throws(() => rig.plane.checkDirect(spec), { code: 'ERR_STORE_OPEN', fields: { errno: 'ENOENT' } });
+  t.throws(() => rig.plane.checkDirect(spec), {
+    code: 'ERR_STORE_OPEN',
+    fields: { errno: 'ENOENT' },
+  });
 });

@@ -18,7 +18,8 @@ async function isOpenDirect(pid: number, path: string): Promise<boolean> {
   for (const fd of await readdir(`/proc/${pid}/fd`)) {
     if ((await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')) !== path) continue;
     const info = await readFile(`/proc/${pid}/fdinfo/${fd}`, 'utf8');
-    if ((Number.parseInt(/^flags:\s+(\d+)$/m.exec(info)?.[1] ?? '', 8) & O_DIRECT) !== 0) return true;
+    const flags = Number.parseInt(/^flags:\s+(\d+)$/m.exec(info)?.[1] ?? '', 8);
+    if ((flags & O_DIRECT) !== 0) return true;
   }
   return false;
 }
@@ -44,7 +45,7 @@ void test('disks whose data goes past the page cache', async (t) => {
       ...['-c', 'read -P 0 2M 64k', '-c', 'read -P 0x77 8389632 3M'],
     ];
 
-    await t.test(`${name}: patterns at odd offsets are read back, also after a restart`, async (t) => {
+    await t.test(`${name}: patterns at odd offsets come back, after a restart too`, async (t) => {
       t.equal((await create(name, sector, store)).status, 0);
       t.ok(await isOpenDirect(await stack.daemonPid(), store));
       await runOk('qemu-io', [
@@ -61,7 +62,7 @@ void test('disks whose data goes past the page cache', async (t) => {
       t.notMatch(output, /verification failed|error/i);
     });
 
-    await t.test(`${name}: the store holds AES-256-XTS ciphertext of what was written`, async (t) => {
+    await t.test(`${name}: the store holds AES-256-XTS ciphertext of it`, async (t) => {
       const data = randomBytes(16 * MIB);
       const source = join(stack.dir, `${name}.in`);
       await writeFile(source, data);
@@ -82,7 +83,7 @@ void test('disks whose data goes past the page cache', async (t) => {
     t.notOk(await isOpenDirect(await stack.daemonPid(), store));
   });
 
-  await t.test('a file system that cannot serve the sector size is refused at create', async (t) => {
+  await t.test('a file system that cannot serve the sectors is refused', async (t) => {
     const store = join('/dev/shm', `keyhold-direct-${process.pid}.img`);
     const refused = await create('refused', '512', store);
     t.not(refused.status, 0);
