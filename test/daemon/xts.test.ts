@@ -24,10 +24,8 @@ async function launch(t: Test, kernel: string): Promise<{ launcher: Launcher; ad
   ];
   await writeFile(config, lines.join('\n'));
   const command = [process.execPath, main, 'daemon', '--config', config];
-  const launcher = await Launcher.bind(
-    [`admin=unix:${admin}`],
-    ['env', `KEYHOLD_XTS=${kernel}`, ...command],
-  );
+  const forced = ['env', `KEYHOLD_XTS=${kernel}`, ...command];
+  const launcher = await Launcher.bind([`admin=unix:${admin}`], forced);
   t.teardown(() => launcher.close());
   await launcher.start();
   return { launcher, admin };
@@ -44,7 +42,7 @@ for (const [kernel, runs, what] of [
   });
 }
 
-void test('a kernel that this machine does not have is refused, naming those that it has', async (t) => {
+void test('a kernel that is not here is refused, naming those that are', async (t) => {
   const { launcher } = await launch(t, 'rot13');
   t.not(await launcher.finish('wait'), 0);
   t.match(launcher.output, /kernel "rot13": this machine runs auto, .*evp/);

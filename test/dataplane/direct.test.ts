@@ -60,29 +60,25 @@ void test('a block device is direct without being asked', { skip }, async (t) =>
   await disk.close();
 });
 
-void test(
-  'a block device of larger sectors than the disk is buffered, with a notice',
-  { skip },
-  async (t) => {
-    const rig = await Rig.start(t, { shards: 1 });
-    const storePath = await loopDevice(t, rig.dir, { sizeBytes: 4 * MIB, sectorBytes: 4096 });
-    const { events, disk } = await rig.serve('d', { storePath, sectorSizeBytes: 512 });
-    await eventually('the notice', () => events.some(({ kind }) => kind === 'store-buffered'));
-    t.match(
-      events.find(({ kind }) => kind === 'store-buffered'),
-      { message: /sector size is 512, expected a multiple of the store's alignment, 4096 bytes/ },
-    );
-    t.equal((await openFlags(storePath)) & O_DIRECT, 0);
-    const client = await rig.client(rig.listen(), 'd');
-    const data = randomBytes(512);
-    t.equal((await client.write(512, data)).errno, 0);
-    t.ok((await client.read(512, 512)).data.equals(data));
-    client.destroy();
-    await disk.goOffline();
-    await disk.disconnectClients();
-    await disk.close();
-  },
-);
+void test('a block device of larger sectors is buffered, with a notice', { skip }, async (t) => {
+  const rig = await Rig.start(t, { shards: 1 });
+  const storePath = await loopDevice(t, rig.dir, { sizeBytes: 4 * MIB, sectorBytes: 4096 });
+  const { events, disk } = await rig.serve('d', { storePath, sectorSizeBytes: 512 });
+  await eventually('the notice', () => events.some(({ kind }) => kind === 'store-buffered'));
+  t.match(
+    events.find(({ kind }) => kind === 'store-buffered'),
+    { message: /sector size is 512, expected a multiple of the store's alignment, 4096 bytes/ },
+  );
+  t.equal((await openFlags(storePath)) & O_DIRECT, 0);
+  const client = await rig.client(rig.listen(), 'd');
+  const data = randomBytes(512);
+  t.equal((await client.write(512, data)).errno, 0);
+  t.ok((await client.read(512, 512)).data.equals(data));
+  client.destroy();
+  await disk.goOffline();
+  await disk.disconnectClients();
+  await disk.close();
+});
 
 void test('the same device is refused to a disk that must be direct', { skip }, async (t) => {
   const rig = await Rig.start(t, { shards: 1 });

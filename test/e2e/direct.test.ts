@@ -18,8 +18,8 @@ async function isOpenDirect(pid: number, path: string): Promise<boolean> {
   for (const fd of await readdir(`/proc/${pid}/fd`)) {
     if ((await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')) !== path) continue;
     const info = await readFile(`/proc/${pid}/fdinfo/${fd}`, 'utf8');
-    if ((Number.parseInt(/^flags:\s+(\d+)$/m.exec(info)?.[1] ?? '', 8) & O_DIRECT) !== 0)
-      return true;
+    const flags = Number.parseInt(/^flags:\s+(\d+)$/m.exec(info)?.[1] ?? '', 8);
+    if ((flags & O_DIRECT) !== 0) return true;
   }
   return false;
 }
@@ -45,41 +45,35 @@ void test('disks whose data goes past the page cache', async (t) => {
       ...['-c', 'read -P 0 2M 64k', '-c', 'read -P 0x77 8389632 3M'],
     ];
 
-    await t.test(
-      `${name}: patterns at odd offsets are read back, also after a restart`,
-      async (t) => {
-        t.equal((await create(name, sector, store)).status, 0);
-        t.ok(await isOpenDirect(await stack.daemonPid(), store));
-        await runOk('qemu-io', [
-          ...['-f', 'raw', stack.uri(name)],
-          ...['-c', 'write -P 0xa5 1536 100352', '-c', 'write -f -P 0x3c 512 512'],
-          ...['-c', 'write -P 0x11 2M 64k', '-c', 'write -z 2M 64k', '-c', 'discard 4M 1M'],
-          ...['-c', 'write -P 0x77 8389632 3M', '-c', 'flush', ...patterns],
-        ]);
-        await stack.stopDev();
-        await stack.startDev();
-        t.equal((await stack.disk(name)).state, 'online');
-        t.ok(await isOpenDirect(await stack.daemonPid(), store));
-        const output = await runOk('qemu-io', ['-f', 'raw', stack.uri(name), ...patterns]);
-        t.notMatch(output, /verification failed|error/i);
-      },
-    );
+    await t.test(`${name}: patterns at odd offsets come back, after a restart too`, async (t) => {
+      t.equal((await create(name, sector, store)).status, 0);
+      t.ok(await isOpenDirect(await stack.daemonPid(), store));
+      await runOk('qemu-io', [
+        ...['-f', 'raw', stack.uri(name)],
+        ...['-c', 'write -P 0xa5 1536 100352', '-c', 'write -f -P 0x3c 512 512'],
+        ...['-c', 'write -P 0x11 2M 64k', '-c', 'write -z 2M 64k', '-c', 'discard 4M 1M'],
+        ...['-c', 'write -P 0x77 8389632 3M', '-c', 'flush', ...patterns],
+      ]);
+      await stack.stopDev();
+      await stack.startDev();
+      t.equal((await stack.disk(name)).state, 'online');
+      t.ok(await isOpenDirect(await stack.daemonPid(), store));
+      const output = await runOk('qemu-io', ['-f', 'raw', stack.uri(name), ...patterns]);
+      t.notMatch(output, /verification failed|error/i);
+    });
 
-    await t.test(
-      `${name}: the store holds AES-256-XTS ciphertext of what was written`,
-      async (t) => {
-        const data = randomBytes(16 * MIB);
-        const source = join(stack.dir, `${name}.in`);
-        await writeFile(source, data);
-        await runOk('nbdcopy', ['--flush', source, stack.uri(name)]);
-        const oracle = await openStore(stack, store);
-        for (const offset of [0, 4096, 9 * MIB + 8192, 16 * MIB - 4096]) {
-          const plaintext = data.subarray(offset, offset + 4096);
-          t.notOk((await oracle.ciphertext(offset, 4096)).equals(plaintext));
-          t.ok((await oracle.decrypt(offset, 4096)).equals(plaintext));
-        }
-      },
-    );
+    await t.test(`${name}: the store holds AES-256-XTS ciphertext of it`, async (t) => {
+      const data = randomBytes(16 * MIB);
+      const source = join(stack.dir, `${name}.in`);
+      await writeFile(source, data);
+      await runOk('nbdcopy', ['--flush', source, stack.uri(name)]);
+      const oracle = await openStore(stack, store);
+      for (const offset of [0, 4096, 9 * MIB + 8192, 16 * MIB - 4096]) {
+        const plaintext = data.subarray(offset, offset + 4096);
+        t.notOk((await oracle.ciphertext(offset, 4096)).equals(plaintext));
+        t.ok((await oracle.decrypt(offset, 4096)).equals(plaintext));
+      }
+    });
   }
 
   await t.test('disk show says so, and only of those', async (t) => {
@@ -89,16 +83,13 @@ void test('disks whose data goes past the page cache', async (t) => {
     t.notOk(await isOpenDirect(await stack.daemonPid(), store));
   });
 
-  await t.test(
-    'a file system that cannot serve the sector size is refused at create',
-    async (t) => {
-      const store = join('/dev/shm', `keyhold-direct-${process.pid}.img`);
-      const refused = await create('refused', '512', store);
-      t.not(refused.status, 0);
-      t.match(refused.stderr, /sector size is 512, expected a multiple of .* 4096 bytes/);
-      t.match(refused.stderr, /ERR_STORE_DIRECT/);
-      await t.rejects(stat(store), { code: 'ENOENT' });
-      t.not((await stack.cli('disk', 'show', 'refused')).status, 0);
-    },
-  );
+  await t.test('a file system that cannot serve the sectors is refused', async (t) => {
+    const store = join('/dev/shm', `keyhold-direct-${process.pid}.img`);
+    const refused = await create('refused', '512', store);
+    t.not(refused.status, 0);
+    t.match(refused.stderr, /sector size is 512, expected a multiple of .* 4096 bytes/);
+    t.match(refused.stderr, /ERR_STORE_DIRECT/);
+    await t.rejects(stat(store), { code: 'ENOENT' });
+    t.not((await stack.cli('disk', 'show', 'refused')).status, 0);
+  });
 });
