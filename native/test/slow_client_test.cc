@@ -186,16 +186,19 @@ TEST(SlowWriter, IsClosedWhenOthersWaitForTheMemory) {
 
 TEST(SlowWriter, IsNotBlamedForASuspension) {
   TestPlane plane;
-  std::shared_ptr<Disk> disk = plane.AddDisk(SetupOf(8 * kMiB));
+  // Once it resumes, the payload must arrive within the hold, also on a machine that is busy.
+  constexpr int64_t kHoldNs = 1'000'000'000;
+  std::shared_ptr<Disk> disk = plane.AddDisk(SetupOf(8 * kMiB, kHoldNs));
   Client writer = plane.Connect(disk);
   writer.SendRaw(WriteHeader(7, 0, 8 * kMiB));
   ASSERT_TRUE(Eventually([&] { return InFlight(*disk) == 1; }));
   Client other = plane.Connect(disk);
   other.SendRequest(wire::kRead, 0, 0, 4 * kMiB);
   (void)Suspend(*disk);
-  Pause(4 * kShortHoldNs);
+  const Bytes payload = Pattern(8 * kMiB, 3);
+  Pause(kHoldNs + kShortHoldNs);
   ASSERT_TRUE(Unlock(*disk).ok());
-  writer.SendRaw(Pattern(8 * kMiB, 3));
+  writer.SendRaw(payload);
   EXPECT_EQ(writer.Receive()->error, 0U);
   EXPECT_EQ(other.Receive()->data.size(), 4 * kMiB);
 }

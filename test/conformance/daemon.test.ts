@@ -43,7 +43,7 @@ void test('CVE-2015-0847: a storm of signals harms neither data nor daemon', asy
   const data = randomBytes(32 * 2 ** 20);
   await writeFile(source, data);
   const storm = { over: false };
-  const signals = ['SIGPIPE', 'SIGCHLD', 'SIGWINCH', 'SIGURG', 'SIGCONT'] as const;
+  const signals = ['SIGHUP', 'SIGPIPE', 'SIGCHLD', 'SIGWINCH', 'SIGURG', 'SIGCONT'] as const;
   const raging = (async () => {
     while (!storm.over) {
       for (const signal of signals) process.kill(pid, signal);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { randomBytes } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import { test } from 'tap';
 import { openStore } from '../support/dek-oracle.js';
 import { run, type RunResult, runOk } from '../support/process.js';
@@ -20,6 +22,22 @@ void test('an encrypted disk under the real clients', async (t) => {
   await stack.createDisk({ name: 'plain512', diskArgs: ['--description', 'für Tests'] });
   await stack.createDisk({ name: 'large4096', diskArgs: ['--sector-size', '4096'] });
   await stack.createDisk({ name: 'dmcrypt', diskArgs: ['--dm-crypt'] });
+
+  await t.test(
+    'dev puts sockets, configuration and the CA of the vault where scripts look',
+    async (t) => {
+      const file = (name: string): string => join(stack.dir, name);
+      for (const name of ['nbd.sock', 'admin.sock'])
+        t.ok((await stat(file(name))).isSocket(), name);
+      t.match(await readFile(file('keyhold.toml'), 'utf8'), file('vault/ca.pem'));
+      const { hostname, port } = new URL(await stack.keyUrl('plain512-key'));
+      const ca = await readFile(file('vault/ca.pem'));
+      const socket = connect({ host: hostname, port: Number(port), ca });
+      t.teardown(() => socket.destroy());
+      await once(socket, 'secureConnect'); // fails for any other authority
+      t.ok(socket.authorized);
+    },
+  );
 
   await t.test('nbdinfo reads description, size, block sizes and flags', async (t) => {
     const info = JSON.parse(await runOk('nbdinfo', ['--json', stack.uri('plain512')])) as {
