@@ -133,7 +133,10 @@ function trafficMetrics(): DiskMetric[] {
   ];
 }
 
-function cipherSamples(disk: string, { encryptedBytes, decryptedBytes }: NativeDiskStats): Sample[] {
+function cipherSamples(
+  disk: string,
+  { encryptedBytes, decryptedBytes }: NativeDiskStats,
+): Sample[] {
   return [
     { labels: { disk, direction: 'encrypt' }, value: encryptedBytes },
     { labels: { disk, direction: 'decrypt' }, value: decryptedBytes },
