@@ -199,15 +199,6 @@ export class EncryptionSet {
     const { verdict, kid, denial } = report;
     const key = this.record.keys.find((candidate) => candidate.kid === kid);
     if (key === undefined) return;
-    const { identity } = this.record;
-    this.#options.emit('verdict', {
-      set: this.ref,
-      identity,
-      kid,
-      keyVersion: key.keyVersion,
-      verdict,
-      denial,
-    });
     this.#checkLease();
     const before = this.#keyStates.get(kid);
     const same = before?.verdict.kind === verdict.kind;
@@ -217,9 +208,17 @@ export class EncryptionSet {
       sinceMs: same ? before.sinceMs : this.#options.clock.nowMs(),
       denied: verdict.kind === 'PROOF' ? false : (before?.denied ?? false) || believed,
     });
+    const { identity } = this.record;
+    const { keyVersion } = key;
+    const tell = (): void =>
+      this.#options.emit('verdict', { set: this.ref, identity, kid, keyVersion, verdict, denial });
+    // A denial is acted on before it is told: records and log lines take milliseconds, for which
+    // the keys would stand in memory.
+    if (!believed) tell();
     if (verdict.kind === 'PROOF') this.#onProof(verdict);
     else if (believed) this.#onDenied(key, report);
     else if (verdict.kind === 'NO-ANSWER') this.#raiseAlarm(verdict);
+    if (believed) tell();
   }
 
   /**
