@@ -76,8 +76,8 @@ bool RunBatches(int fd, const Case& one, uint32_t count) {
   const bool is_write = one.type == wire::kWrite;
   const size_t payload = is_write ? one.length_bytes : 0;
   std::vector<uint8_t> requests(one.batch * (wire::kRequestBytes + payload), 0x5a);
-  const size_t head = one.structured && !is_write ? wire::kStructuredReplyBytes + 8
-                                                  : wire::kSimpleReplyBytes;
+  const size_t head =
+      one.structured && !is_write ? wire::kStructuredReplyBytes + 8 : wire::kSimpleReplyBytes;
   std::vector<uint8_t> replies(one.batch * (head + one.length_bytes - payload));
   uint64_t offset = 0;
   for (uint32_t i = 0; i < count; ++i) {
@@ -233,8 +233,7 @@ pid_t StartServer(const char* program, const std::string& directory, const std::
   for (std::string& word : words_of_command) argv.push_back(word.data());
   argv.push_back(nullptr);
   pid_t child = 0;
-  const int result =
-      ::posix_spawnp(&child, "valgrind", &actions, nullptr, argv.data(), environ);
+  const int result = ::posix_spawnp(&child, "valgrind", &actions, nullptr, argv.data(), environ);
   if (result != 0) Fail(std::string("start valgrind: ") + std::strerror(result));
   ::posix_spawn_file_actions_destroy(&actions);
   return child;

@@ -41,22 +41,22 @@ struct Case {
 #if defined(__x86_64__)
 constexpr int kChains = 8;
 
-/// Defines a function that does 14 rounds on independent blocks and nothing else, in registers: what
-/// no AES-256 can exceed. A macro, since a template cannot hand its target on.
-#define KEYHOLD_AES_LIMIT(name, instructions, Vector, round_of)                         \
-  __attribute__((target(instructions))) void name(size_t bytes) {                       \
-    Vector key = {};                                                                    \
-    Vector blocks[kChains] = {};                                                        \
-    /* Unknown to the compiler, or it would work on one of eight equal chains. */       \
-    for (int i = 0; i < kChains; ++i) asm volatile("" : "+x"(blocks[i]));               \
-    for (size_t done = 0; done < bytes; done += sizeof blocks) {                        \
-      _Pragma("GCC unroll 14") for (int round = 0; round < 14; ++round) {               \
-        _Pragma("GCC unroll 8") for (int i = 0; i < kChains; ++i) {                     \
-          blocks[i] = round_of(blocks[i], key);                                         \
-        }                                                                               \
-      }                                                                                 \
-    }                                                                                   \
-    for (int i = 0; i < kChains; ++i) asm volatile("" : : "x"(blocks[i]));              \
+/// Defines a function that does 14 rounds on independent blocks and nothing else, in registers:
+/// what no AES-256 can exceed. A macro, since a template cannot hand its target on.
+#define KEYHOLD_AES_LIMIT(name, instructions, Vector, round_of)                   \
+  __attribute__((target(instructions))) void name(size_t bytes) {                 \
+    Vector key = {};                                                              \
+    Vector blocks[kChains] = {};                                                  \
+    /* Unknown to the compiler, or it would work on one of eight equal chains. */ \
+    for (int i = 0; i < kChains; ++i) asm volatile("" : "+x"(blocks[i]));         \
+    for (size_t done = 0; done < bytes; done += sizeof blocks) {                  \
+      _Pragma("GCC unroll 14") for (int round = 0; round < 14; ++round) {         \
+        _Pragma("GCC unroll 8") for (int i = 0; i < kChains; ++i) {               \
+          blocks[i] = round_of(blocks[i], key);                                   \
+        }                                                                         \
+      }                                                                           \
+    }                                                                             \
+    for (int i = 0; i < kChains; ++i) asm volatile("" : : "x"(blocks[i]));        \
   }
 KEYHOLD_AES_LIMIT(AesLimit512, "avx512f,vaes", __m512i, _mm512_aesenc_epi128)
 KEYHOLD_AES_LIMIT(AesLimit256, "avx2,vaes", __m256i, _mm256_aesenc_epi128)
@@ -176,11 +176,10 @@ void AddKernel(Setup& setup, std::string_view kernel, uint32_t sector) {
                          [=] { DecryptRunWithHoles(*cipher, data, data, bytes, 0, sector); },
                          bytes});
   // As from a mapped page cache into a buffer.
-  setup.cases.push_back({name + " decrypt, holes looked for, out of place", sector,
-                         [=, out = setup.copy.data()] {
-                           DecryptRunWithHoles(*cipher, data, out, bytes, 0, sector);
-                         },
-                         bytes});
+  setup.cases.push_back(
+      {name + " decrypt, holes looked for, out of place", sector,
+       [=, out = setup.copy.data()] { DecryptRunWithHoles(*cipher, data, out, bytes, 0, sector); },
+       bytes});
 }
 
 const Case* Find(const Setup& setup, const std::string& name, uint32_t sector) {
@@ -193,7 +192,8 @@ const Case* Find(const Setup& setup, const std::string& name, uint32_t sector) {
 void Print(const Setup& setup, size_t rounds) {
   const Case* limit = Find(setup, "AES limit", 0);
   const Case* copy = Find(setup, "memcpy", 0);
-  std::printf("Buffers of %zu bytes, in place unless said, medians of %zu rounds.\n\n", setup.bytes, rounds);
+  std::printf("Buffers of %zu bytes, in place unless said, medians of %zu rounds.\n\n", setup.bytes,
+              rounds);
   std::printf("| case | sector | GB/s | of AES limit | of OpenSSL | of memcpy |\n");
   std::printf("|---|---|---|---|---|---|\n");
   for (const Case& shown : setup.cases) {

@@ -218,8 +218,9 @@ struct Misfit {
 TEST(DirectOpen, RefusesTransfersThatDoNotFitNamingBothFigures) {
   const StoreFile file(kDiskBytes);
   for (const Misfit& misfit :
-       {Misfit{Required(256), "the disk's sector size is 256, expected a multiple of the store's "
-                              "alignment, 512 bytes"},
+       {Misfit{Required(256),
+               "the disk's sector size is 256, expected a multiple of the store's "
+               "alignment, 512 bytes"},
         Misfit{Required(512, 8192 + 100), "the disk's data offset is 8292, expected a multiple"}}) {
     const auto store = FileStore::Open(file.path(), false, 0, misfit.direct);
     ASSERT_FALSE(store.ok()) << misfit.message;

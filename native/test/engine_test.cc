@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which engine a data plane gets, on hosts that forbid io_uring in every way they have.
+#include "core/io/engine.h"
+
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 
@@ -7,7 +9,6 @@
 #include <cstring>
 #include <optional>
 
-#include "core/io/engine.h"
 #include "core/shard/plane.h"
 #include "test/syscall_filter.h"
 

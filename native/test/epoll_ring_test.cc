@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The threads behind EpollRing: calls that hang, that wait in the queue, that race with Cancel.
+#include "core/io/epoll_ring.h"
+
 #include <sys/syscall.h>
 
 #include <cstring>
@@ -7,7 +9,6 @@
 #include <random>
 #include <vector>
 
-#include "core/io/epoll_ring.h"
 #include "test/ring_fixture.h"
 #include "test/syscall_filter.h"
 

@@ -51,7 +51,7 @@ int main(int argc, char** argv) {
     }
     keyhold::test::engine_under_test = argument.substr(kEngine.size());
   }
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = EndHungTest;
   ::sigaction(SIGALRM, &action, nullptr);
   testing::UnitTest::GetInstance()->listeners().Append(new TimeLimit);

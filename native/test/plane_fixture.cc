@@ -79,8 +79,8 @@ TestPlane::TestPlane(uint32_t shards, int64_t drain_stall_ns_max) {
   Plane::Options options{shards, "auto"};
   options.engine = engine_under_test;
   options.drain_stall_ns_max = drain_stall_ns_max;
-  plane_ = Plane::Create(std::move(options), [this](Event event) { OnEvent(std::move(event)); })
-               .Take();
+  plane_ =
+      Plane::Create(std::move(options), [this](Event event) { OnEvent(std::move(event)); }).Take();
   lease_->Renew(BootTimeNs(), 3'600'000'000'000);
   for (uint32_t i = 0; i < shards; ++i) RunShardAgain(i);
   EXPECT_TRUE(Eventually([&] { return plane_->running_shards() == shards; }));

@@ -226,10 +226,11 @@ TEST(TcpListener, PicksAPortAndNamesItsPeers) {
 class NegotiationTest : public ::testing::Test {
  protected:
   NegotiationTest() {
-    plane_ = Plane::Create({1, "auto", engine_under_test, 0, kLastAnswerNsMax}, [this](Event event) {
-               std::lock_guard lock(mutex_);
-               events_.push_back(std::move(event));
-             }).Take();
+    plane_ =
+        Plane::Create({1, "auto", engine_under_test, 0, kLastAnswerNsMax}, [this](Event event) {
+          std::lock_guard lock(mutex_);
+          events_.push_back(std::move(event));
+        }).Take();
     thread_ = std::thread([this] { (void)plane_->RunShard(0); });
     path_ = directory_.File("nbd.sock");
     EXPECT_TRUE(plane_->ListenUnix(path_, 0600).ok());

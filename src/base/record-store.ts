@@ -17,7 +17,7 @@ export interface BrokenRecord {
   readonly message: string;
 }
 
-/** Ten thousand records read one after the other would wait for the event loop sixty thousand times. */
+/** Read one after the other, ten thousand records would wait for the event loop 60,000 times. */
 const READS_AT_ONCE = 32;
 
 /**

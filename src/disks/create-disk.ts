@@ -3,7 +3,6 @@ import { mkdir } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { KeyholdError } from '../base/errors.js';
 import { validateName } from '../base/names.js';
-import type { Random } from '../base/random.js';
 import { encodeDekAad } from '../luks2/dek-aad.js';
 import { labelFor } from '../luks2/label.js';
 import { DATA_OFFSET_BYTES } from '../luks2/layout.js';

@@ -166,9 +166,9 @@ Status Disk::Close(std::function<void()> done) {
     return Error{ErrorCode::kState, 0, "close disk " + name() + ": it is not offline"};
   }
   if (const uint64_t open = connections(); open > 0) {
-    return Error{ErrorCode::kState, 0,
-                 "close disk " + name() + ": it has " + std::to_string(open) +
-                     " connections, 0 are needed"};
+    return Error{
+        ErrorCode::kState, 0,
+        "close disk " + name() + ": it has " + std::to_string(open) + " connections, 0 are needed"};
   }
   closed_ = true;
   Broadcast(

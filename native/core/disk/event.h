@@ -67,10 +67,9 @@ struct ShardDied {
 
 /// What the data plane tells the control plane. Negotiation is strict ping-pong, so at most one
 /// negotiation event per connection is unanswered; the rest are rare.
-using Event =
-    std::variant<ConnectionRefused, NegotiationOpen, NegotiationData, NegotiationTls,
-                 ConnectionClosed, TransmissionStarted, LeaseEnded, StoreFailed, StoreBuffered,
-                 ShardDied>;
+using Event = std::variant<ConnectionRefused, NegotiationOpen, NegotiationData, NegotiationTls,
+                           ConnectionClosed, TransmissionStarted, LeaseEnded, StoreFailed,
+                           StoreBuffered, ShardDied>;
 
 /// Called from any thread; must not block and must not call back into the disk that it tells of.
 using EventSink = std::function<void(Event)>;

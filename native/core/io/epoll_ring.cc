@@ -249,8 +249,7 @@ void EpollRing::Await(RingCall& call) {
   }
   const size_t index = static_cast<size_t>(call.fd);
   if (index >= waiters_.size()) waiters_.resize(index + 1);
-  RingCall*& waiter =
-      Receives(call.kind) ? waiters_[index].receiver : waiters_[index].sender;
+  RingCall*& waiter = Receives(call.kind) ? waiters_[index].receiver : waiters_[index].sender;
   if (waiter != nullptr) std::abort();
   waiter = &call;
   call.state = RingCall::State::kWaiting;

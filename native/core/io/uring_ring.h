@@ -18,7 +18,8 @@ class UringRing final : public Ring {
   static constexpr unsigned kCompletionEntries =
       8192;  // beyond it the kernel keeps an overflow list
 
-  /// SINGLE_ISSUER | DEFER_TASKRUN | COOP_TASKRUN | TASKRUN_FLAG where the kernel has them, else plain.
+  /// SINGLE_ISSUER | DEFER_TASKRUN | COOP_TASKRUN | TASKRUN_FLAG where the kernel has them, else
+  /// plain.
   static Result<std::unique_ptr<Ring>> Create();
   /// Whether so many rings can be had at once, and used.
   static Status Probe(uint32_t rings);
