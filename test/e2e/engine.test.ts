@@ -96,7 +96,7 @@ void test('a daemon that is told to use io_uring does not start without it', asy
     `state_dir = "${dir}/state"\n[nbd]\nsocket = "${dir}/nbd.sock"\n[admin]\n` +
       `socket = "${dir}/admin.sock"\n[metrics]\nlisten = ""\n[data_plane]\nengine = "io_uring"\n`,
   );
-  const [command = '', ...rest] = [...WITHOUT_IO_URING, process.execPath, main];
+  const [command, ...rest] = [...WITHOUT_IO_URING, process.execPath, main];
   const { status, stderr } = await run(command, [...rest, 'daemon', '--config', config]);
   t.not(status, 0);
   t.match(stderr, /the engine "io_uring": set up io_uring: Operation not permitted/);

@@ -116,7 +116,8 @@ void UringRing::ReadEvent(RingOp& op, int fd, uint64_t* count) {
   Read(op, fd, reinterpret_cast<uint8_t*>(count), sizeof *count, 0);
 }
 
-void UringRing::Read(RingOp& op, int fd, uint8_t* into, uint32_t length_bytes, uint64_t offset_bytes) {
+void UringRing::Read(RingOp& op, int fd, uint8_t* into, uint32_t length_bytes,
+                     uint64_t offset_bytes) {
   io_uring_sqe* entry = BeginEntry(op);
   if (entry == nullptr) return;
   io_uring_prep_read(entry, fd, into, length_bytes, offset_bytes);
@@ -124,7 +125,7 @@ void UringRing::Read(RingOp& op, int fd, uint8_t* into, uint32_t length_bytes, u
 }
 
 void UringRing::Write(RingOp& op, int fd, const uint8_t* from, uint32_t length_bytes,
-                 uint64_t offset_bytes) {
+                      uint64_t offset_bytes) {
   io_uring_sqe* entry = BeginEntry(op);
   if (entry == nullptr) return;
   io_uring_prep_write(entry, fd, from, length_bytes, offset_bytes);
@@ -138,7 +139,8 @@ void UringRing::DataSync(RingOp& op, int fd) {
   io_uring_sqe_set_data(entry, &op);
 }
 
-void UringRing::Allocate(RingOp& op, int fd, int mode, uint64_t offset_bytes, uint64_t length_bytes) {
+void UringRing::Allocate(RingOp& op, int fd, int mode, uint64_t offset_bytes,
+                         uint64_t length_bytes) {
   io_uring_sqe* entry = BeginEntry(op);
   if (entry == nullptr) return;
   io_uring_prep_fallocate(entry, fd, mode, static_cast<off_t>(offset_bytes),
@@ -146,7 +148,8 @@ void UringRing::Allocate(RingOp& op, int fd, int mode, uint64_t offset_bytes, ui
   io_uring_sqe_set_data(entry, &op);
 }
 
-void UringRing::Advise(RingOp& op, int fd, uint64_t offset_bytes, uint32_t length_bytes, int advice) {
+void UringRing::Advise(RingOp& op, int fd, uint64_t offset_bytes, uint32_t length_bytes,
+                       int advice) {
   io_uring_sqe* entry = BeginEntry(op);
   if (entry == nullptr) return;
   io_uring_prep_fadvise(entry, fd, offset_bytes, static_cast<off_t>(length_bytes), advice);
