@@ -10,7 +10,7 @@ import { Stack } from '../support/stack.js';
 const WITHOUT_IO_URING = [
   'python3',
   new URL('../support/no-io-uring.py', import.meta.url).pathname,
-] as const;
+];
 const main = new URL('../../dist/cli/main.js', import.meta.url).pathname;
 
 interface StatusJson {
@@ -96,9 +96,8 @@ void test('a daemon that is told to use io_uring does not start without it', asy
     `state_dir = "${dir}/state"\n[nbd]\nsocket = "${dir}/nbd.sock"\n[admin]\n` +
       `socket = "${dir}/admin.sock"\n[metrics]\nlisten = ""\n[data_plane]\nengine = "io_uring"\n`,
   );
-  const [command, ...filter] = WITHOUT_IO_URING;
-  const daemon = [process.execPath, main, 'daemon', '--config', config];
-  const { status, stderr } = await run(command, [...filter, ...daemon]);
+  const [command, ...rest] = [...WITHOUT_IO_URING, process.execPath, main];
+  const { status, stderr } = await run(command, [...rest, 'daemon', '--config', config]);
   t.not(status, 0);
   t.match(stderr, /the engine "io_uring": set up io_uring: Operation not permitted/);
 });

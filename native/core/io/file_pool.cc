@@ -45,8 +45,9 @@ Result<std::unique_ptr<FilePool>> FilePool::Create() {
   std::unique_ptr<FilePool> pool(new FilePool());
   pool->event_fd_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!pool->event_fd_) {
-    return Error{ErrorCode::kSystem, errno,
-                 std::string("make an eventfd: ") + std::strerror(errno)};
+    const int errno_value = errno;
+    return Error{ErrorCode::kSystem, errno_value,
+                 std::string("make an eventfd: ") + std::strerror(errno_value)};
   }
   // One thread is enough to get all done, so that later ones may fail to start.
   Status started = pool->StartThread();
