@@ -41,8 +41,8 @@ struct Case {
 #if defined(__x86_64__)
 constexpr int kChains = 8;
 
-/// Defines a function that does 14 rounds on independent blocks and nothing else, in registers: what
-/// no AES-256 can exceed. A macro, since a template cannot hand its target on.
+/// Defines a function that does 14 rounds on independent blocks and nothing else, in registers:
+/// what no AES-256 can exceed. A macro, since a template cannot hand its target on.
 #define KEYHOLD_AES_LIMIT(name, instructions, Vector, round_of)                         \
   __attribute__((target(instructions))) void name(size_t bytes) {                       \
     Vector key = {};                                                                    \
@@ -193,7 +193,8 @@ const Case* Find(const Setup& setup, const std::string& name, uint32_t sector) {
 void Print(const Setup& setup, size_t rounds) {
   const Case* limit = Find(setup, "AES limit", 0);
   const Case* copy = Find(setup, "memcpy", 0);
-  std::printf("Buffers of %zu bytes, in place unless said, medians of %zu rounds.\n\n", setup.bytes, rounds);
+  std::printf("Buffers of %zu bytes, in place unless said, medians of %zu rounds.\n\n",
+              setup.bytes, rounds);
   std::printf("| case | sector | GB/s | of AES limit | of OpenSSL | of memcpy |\n");
   std::printf("|---|---|---|---|---|---|\n");
   for (const Case& shown : setup.cases) {

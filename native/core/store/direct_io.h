@@ -12,7 +12,7 @@ namespace keyhold {
 /// cache. Every transfer of a disk is a run of its sectors somewhere after its data offset, in
 /// page-aligned memory or whole sectors further on: so these two numbers say how transfers lie.
 struct DirectIo {
-  /// Refuse a store that cannot do it. Otherwise a block device does it if it can, and a file never.
+  /// Refuse a store that cannot do it. Otherwise a block device does it if it can, a file never.
   bool required = false;
   uint32_t sector_size_bytes = 512;
   uint64_t data_offset_bytes = 0;

@@ -6,9 +6,9 @@
 // Zen 3 has two ports for AESENC; PCLMULQDQ takes one of them, byte shifts often the other. And a
 // burst of other vector instructions between two groups leaves the scheduler without AES to issue.
 // Profiled, the run of run_sectors.h reaches 55 to 61 % of the AES limit there. The integer units
-// idle meanwhile. So here they make the tweaks, by the doubling of IEEE 1619-2018 section 5.2 in two
-// 64-bit registers: one or two doublings after every round, which the vector units do not notice.
-// The kernel on 512 bits reaches its limit without that, on other CPUs, and stays as it is.
+// idle meanwhile. So here they make the tweaks, by the doubling of IEEE 1619-2018 section 5.2 in
+// two 64-bit registers: one or two doublings after every round, which the vector units do not
+// notice. The kernel on 512 bits reaches its limit without that, on other CPUs, and stays as it is.
 //
 // A tweak is stored as two words and loaded as part of a vector, which the store buffer cannot
 // forward. So tweaks are made two groups ahead of their use: by then they are in the cache.
@@ -60,7 +60,7 @@ KEYHOLD_XTS_INLINE void StoreAndDouble(ScalarTweak& tweak, uint64_t* slot) {
 /// Where a group finds its tweaks and puts those of other groups and sectors.
 template <class Lanes>
 struct TweakPlaces {
-  const typename Lanes::Vector* used;
+  typename Lanes::Vector* used;
   typename Lanes::Vector* made;
   typename Lanes::Vector* starts;
 };
@@ -184,7 +184,7 @@ KEYHOLD_XTS_TARGET void RunInterleaved(const Schedule& schedule, const uint8_t* 
     }
     --groups_to_next_sector;
     --groups_to_starts;
-    typename Lanes::Vector* const used = const_cast<typename Lanes::Vector*>(places.used);
+    typename Lanes::Vector* const used = places.used;
     places.used = next;
     next = places.made;
     places.made = used;
