@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from
 import { join } from 'node:path';
 import { test } from 'tap';
 import { openStore } from '../support/dek-oracle.js';
-import { runOk } from '../support/process.js';
+import { eventually, runOk } from '../support/process.js';
 import { Stack } from '../support/stack.js';
 
 const MIB = 1024 * 1024;
@@ -56,7 +56,7 @@ void test('disks whose data goes past the page cache', async (t) => {
       ]);
       await stack.stopDev();
       await stack.startDev();
-      t.equal((await stack.disk(name)).state, 'online');
+      await eventually(`${name} online`, async () => (await stack.disk(name)).state === 'online');
       t.ok(await isOpenDirect(await stack.daemonPid(), store));
       const output = await runOk('qemu-io', ['-f', 'raw', stack.uri(name), ...patterns]);
       t.notMatch(output, /verification failed|error/i);

@@ -60,7 +60,7 @@ KEYHOLD_XTS_INLINE void StoreAndDouble(ScalarTweak& tweak, uint64_t* slot) {
 /// Where a group finds its tweaks and puts those of other groups and sectors.
 template <class Lanes>
 struct TweakPlaces {
-  const typename Lanes::Vector* used;
+  typename Lanes::Vector* used;
   typename Lanes::Vector* made;
   typename Lanes::Vector* starts;
 };
@@ -184,7 +184,7 @@ KEYHOLD_XTS_TARGET void RunInterleaved(const Schedule& schedule, const uint8_t* 
     }
     --groups_to_next_sector;
     --groups_to_starts;
-    typename Lanes::Vector* const used = const_cast<typename Lanes::Vector*>(places.used);
+    typename Lanes::Vector* const used = places.used;
     places.used = next;
     next = places.made;
     places.made = used;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The run of sectors of the kernel on 512 bits; those on fewer begin their runs with its parts
-// (run_interleaved.h). Whoever includes this file has defined
-// KEYHOLD_XTS_TARGET (the target attribute of its functions) and passes `Lanes`, its vector of
-// `kBlocks` blocks with the instructions on it. Everything here is local to the including file,
-// since the same source is compiled for three instruction sets.
+// (run_interleaved.h). Whoever includes this file has defined KEYHOLD_XTS_TARGET (the target
+// attribute of its functions) and passes `Lanes`, its vector of `kBlocks` blocks with the
+// instructions on it. Everything here is local to the including file, since the same source is
+// compiled for three instruction sets.
 //
 // How it keeps the AES units busy:
 // - Eight vectors are in flight, which hides the latency of AESENC. Round keys are broadcast from
