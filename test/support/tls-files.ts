@@ -34,8 +34,8 @@ const CLIENT = ['basicConstraints=critical,CA:FALSE', 'extendedKeyUsage=clientAu
 /**
  * Everything for X.509 in `dir`: `ca`, `server` and `renewed` as `NAME-cert.pem` and
  * `NAME-key.pem`, and directories as libnbd and qemu want them: `client` (CN=vm1, vm1.example),
- * `stranger`, whose certificate another authority signed, `twin`, whose names only begin or end like
- * those of `client`, and `nobody`, without one.
+ * `stranger`, whose certificate another authority signed, `twin`, whose names only begin or end
+ * like those of `client`, and `nobody`, without one.
  */
 export async function makeCertificates(dir: string): Promise<void> {
   await certify(dir, 'ca', { subject: '/CN=Test CA', extensions: AUTHORITY });
@@ -61,7 +61,10 @@ export async function makeCertificates(dir: string): Promise<void> {
 
 const keys = new Map<string, string>();
 
-/** A PSK file, and the keys of its names in hex; the key of a name is the same in every file that has the default name. */
+/**
+ * A PSK file, and the keys of its names in hex; the key of a name is the same in every file that
+ * has the default name.
+ */
 export async function makePsk(
   dir: string,
   names: readonly string[],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { DiskView } from '../../admin/api.js';
+import type { CreateDiskRequest, DiskView } from '../../admin/api.js';
 import type { AdminClient } from '../../admin/client.js';
 import { assertNever } from '../../base/errors.js';
 import { parseSizeBytes } from '../../base/units.js';
@@ -129,21 +129,7 @@ function addCreate(disk: Command, context: CliContext): void {
     .addOption(new Option('--attach', 'attach it at once'))
     .action(async (name: string, options: CreateOptions, command: Command) => {
       const client = await connect(context, command);
-      const view = await client.createDisk({
-        name,
-        set: options.set,
-        sizeBytes: options.size,
-        // The daemon runs elsewhere: a relative path means the caller's directory.
-        ...(options.store === undefined ? {} : { store: resolve(options.store) }),
-        ...(options.sectorSize === undefined
-          ? {}
-          : { sectorSizeBytes: options.sectorSize === '512' ? 512 : 4096 }),
-        ...(options.dmCrypt === undefined ? {} : { dmCrypt: true }),
-        ...(options.readOnly === undefined ? {} : { readOnly: true }),
-        ...(options.rotational === undefined ? {} : { rotational: true }),
-        ...(options.description === undefined ? {} : { description: options.description }),
-        ...(options.allow === undefined ? {} : { allow: [...options.allow] }),
-      });
+      const view = await client.createDisk(requestOf(name, options));
       if (options.attach === true) {
         if (!isJson(command)) print(context, `disk ${plain(view.name)} created\n`);
         await reportAttached(context, command, { client, view: await client.attachDisk(name) });
@@ -154,6 +140,24 @@ function addCreate(disk: Command, context: CliContext): void {
         printNext(context, `keyhold disk attach ${plain(view.name)}`);
       }
     });
+}
+
+function requestOf(name: string, options: CreateOptions): CreateDiskRequest {
+  return {
+    name,
+    set: options.set,
+    sizeBytes: options.size,
+    // The daemon runs elsewhere: a relative path means the caller's directory.
+    ...(options.store === undefined ? {} : { store: resolve(options.store) }),
+    ...(options.sectorSize === undefined
+      ? {}
+      : { sectorSizeBytes: options.sectorSize === '512' ? 512 : 4096 }),
+    ...(options.dmCrypt === undefined ? {} : { dmCrypt: true }),
+    ...(options.readOnly === undefined ? {} : { readOnly: true }),
+    ...(options.rotational === undefined ? {} : { rotational: true }),
+    ...(options.description === undefined ? {} : { description: options.description }),
+    ...(options.allow === undefined ? {} : { allow: [...options.allow] }),
+  };
 }
 
 /** An attach that the daemon accepted may still leave the disk offline; the exit code says why. */
