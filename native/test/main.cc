@@ -38,7 +38,7 @@ class TimeLimit : public testing::EmptyTestEventListener {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = EndHungTest;
   ::sigaction(SIGALRM, &action, nullptr);
   testing::UnitTest::GetInstance()->listeners().Append(new TimeLimit);

@@ -173,8 +173,8 @@ TEST(Session, FlushOnOneShardCoversWhatAnotherHasAnswered) {
   ASSERT_TRUE(Eventually([&] { return flushes == 1; }));
   // The store has what the other session was told, and not that session a cache of its own.
   const Bytes store = ReadFile(plane.StorePath(*disk));
-  EXPECT_TRUE(std::ranges::equal(std::span(store).subspan(8192 + 1024, 512),
-                                 OracleEncrypt(plain, 2)));
+  EXPECT_TRUE(
+      std::ranges::equal(std::span(store).subspan(8192 + 1024, 512), OracleEncrypt(plain, 2)));
   EXPECT_TRUE(flusher.Silent(100)) << "answered before the store's flush has ended";
   hold = false;
   EXPECT_EQ(flusher.Receive()->error, 0U);

@@ -23,8 +23,8 @@ done
 }
 
 /**
- * Writes files under a mount point, one after the other, each with fsync, until it is stopped or an fsync
- * fails. It remembers, outside the disk, what of it was acknowledged.
+ * Writes files under a mount point, one after the other, each with fsync, until it is stopped or an
+ * fsync fails. It remembers, outside the disk, what of it was acknowledged.
  */
 export class Writer {
   readonly #guest: Guest;
