@@ -15,7 +15,8 @@ cd /tmp/writer${mount}
 rm -f stop acknowledged
 while [ ! -e stop ]; do
   i=$((i + 1))
-  dd if=/dev/urandom of=${file} bs=16k count=1 conv=fsync 2> dd || { cat dd; exit 1; }
+  dd if=/dev/urandom of=${file} bs=16k count=1 conv=fsync 2> dd ||
+    { cat dd; exit 1; }
   md5sum ${file} >> acknowledged
 done
 `;
