@@ -163,24 +163,6 @@ function addCreate(disk: Command, context: CliContext): void {
     });
 }
 
-function requestOf(name: string, options: CreateOptions): CreateDiskRequest {
-  return {
-    name,
-    set: options.set,
-    sizeBytes: options.size,
-    // The daemon runs elsewhere: a relative path means the caller's directory.
-    ...(options.store === undefined ? {} : { store: resolve(options.store) }),
-    ...(options.sectorSize === undefined
-      ? {}
-      : { sectorSizeBytes: options.sectorSize === '512' ? 512 : 4096 }),
-    ...(options.dmCrypt === undefined ? {} : { dmCrypt: true }),
-    ...(options.readOnly === undefined ? {} : { readOnly: true }),
-    ...(options.rotational === undefined ? {} : { rotational: true }),
-    ...(options.description === undefined ? {} : { description: options.description }),
-    ...(options.allow === undefined ? {} : { allow: [...options.allow] }),
-  };
-}
-
 /** An attach that the daemon accepted may still leave the disk offline; the exit code says why. */
 async function reportAttached(
   context: CliContext,
