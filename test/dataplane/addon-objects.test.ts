@@ -49,7 +49,7 @@ void test('no accessor of a class reads an object of another class', async (t) =
     }
     console.log(accessors, JSON.stringify(ran));
   `);
-  t.equal(output, '3 []');
+  t.equal(output, '4 []');
 });
 
 void test('scripts cannot construct objects of the native classes', async (t) => {
