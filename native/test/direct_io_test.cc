@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <random>
 #include <sstream>
 
@@ -164,7 +165,10 @@ class ShortTransfers : public ::testing::Test {
     auto file = FileStore::Open(file_.path(), false, kDataOffset + kDiskBytes, Required(512));
     EXPECT_TRUE(file.ok()) << file.error().message;
     auto hook = [this](const StoreOp& op) {
-      if (op.done_bytes() > 0) resumed_at_.push_back(op.offset_bytes + op.done_bytes());
+      if (op.done_bytes() > 0) {
+        const std::lock_guard lock(mutex_);
+        resumed_at_.push_back(op.offset_bytes + op.done_bytes());
+      }
       return FaultStore::Verdict{.shorten = op.done_bytes() == 0};
     };
     auto store = std::make_unique<FaultStore>(file.Take(), hook, nullptr);
@@ -174,7 +178,8 @@ class ShortTransfers : public ::testing::Test {
 
   StoreFile file_{kDataOffset + kDiskBytes};
   std::shared_ptr<Lease> lease_ = std::make_shared<Lease>();
-  std::vector<uint64_t> resumed_at_;  // read when the shard has answered
+  std::mutex mutex_;
+  std::vector<uint64_t> resumed_at_;  // guarded by mutex_
   TestPlane plane_;
   std::shared_ptr<Disk> disk_;
 };
@@ -184,6 +189,7 @@ TEST_F(ShortTransfers, GoOnAtAWholeUnit) {
   const Bytes bytes = Pattern(1536, 4);  // half of it ends within the second sector
   client.Write(1024, bytes);
   EXPECT_EQ(client.Read(1024, 1536), bytes);
+  const std::lock_guard lock(mutex_);
   EXPECT_FALSE(resumed_at_.empty());
   for (const uint64_t at : resumed_at_) EXPECT_EQ(at % 512, 0U);
 }
