@@ -5,7 +5,7 @@
 //
 // Zen 3 has two ports for AESENC; PCLMULQDQ takes one of them, byte shifts often the other. And a
 // burst of other vector instructions between two groups leaves the scheduler without AES to issue.
-// Profiled, the run of run_sectors.h reaches 55 to 61 % of the AES limit there. The integer units
+// Measured there, the run of run_sectors.h reaches 61 to 66 % of the AES limit. The integer units
 // idle meanwhile. So here they make the tweaks, by the doubling of IEEE 1619-2018 section 5.2 in
 // two 64-bit registers: one or two doublings after every round, which the vector units do not
 // notice. The kernel on 512 bits reaches its limit without that, on other CPUs, and stays as it is.
