@@ -11,8 +11,8 @@ import { type Fact, KEY, ScaleHost, SET } from './scale-host.js';
 const HELP = `usage: npm run bench:revocation -- [--json] [--cycles N] [--seconds S] [--wipes N]
 
 How long a revoked key outlives the vault's answer while four connections read and write 128 KiB at
-random, 16 requests each. First through the real daemon, at most N cycles (200) of disable, check, enable, check, for at most
-S seconds (110); then native code alone, N (1000) times. Times are of CLOCK_BOOTTIME:
+random, 16 requests each. First through the real daemon, at most N cycles (200) of disable, check,
+enable, check, for at most S seconds (110); then native code alone, N (1000) times. Times are of CLOCK_BOOTTIME:
 
   answer    the denial that confirms has arrived: the HTTP answer's last byte, as the daemon's
             transport hands it over, before anything has looked at it
@@ -201,7 +201,8 @@ function table(rows: Readonly<Record<string, Distribution>>): string {
     const cells = [p50Ms, p99Ms, maxMs].map((ms) => ms.toFixed(3));
     return `| ${[name, count, ...cells].join(' | ')} |`;
   });
-  return `${['| from … to | times | p50, ms | p99 | max |', '|---|---|---|---|---|', ...lines].join('\n')}\n`;
+  const head = ['| from … to | times | p50, ms | p99 | max |', '|---|---|---|---|---|'];
+  return `${[...head, ...lines].join('\n')}\n`;
 }
 
 await main();

@@ -17,7 +17,7 @@ export interface BrokenRecord {
   readonly message: string;
 }
 
-/** Ten thousand records read one after the other would wait for the event loop sixty thousand times. */
+/** One after the other, ten thousand records would wait sixty thousand times for the event loop. */
 const READS_AT_ONCE = 32;
 
 /**

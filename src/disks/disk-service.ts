@@ -119,7 +119,7 @@ export class DiskService {
     return [...this.eachView()];
   }
 
-  /** Views in order of names, each made when it is asked for; disks deleted meanwhile are left out. */
+  /** In order of names, each made when it is asked for; disks deleted meanwhile are left out. */
   *eachView(): Generator<DiskView> {
     for (const name of [...this.#runners.keys()].sort()) {
       const runner = this.#runners.get(name);

@@ -66,8 +66,8 @@ std::shared_ptr<Disk> Plane::FindDisk(uint32_t disk_id) const {
   return found == disks_.end() ? nullptr : found->second;
 }
 
-/// Every shard comes here at every tick, so what holds must cost nothing for each disk: there are as
-/// many leases as sets, and a set may have ten thousand disks.
+/// Every shard comes here at every tick, so a lease that holds must not cost a look at its disks: a
+/// set may have ten thousand.
 void Plane::EnforceLeases(int64_t now_ns) {
   SetKeyReaper::Reap(now_ns);
   std::vector<std::shared_ptr<Disk>> ended;
