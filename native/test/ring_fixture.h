@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "core/io/ring.h"
@@ -67,6 +69,44 @@ inline UniqueFd TemporaryFile() {
 
 inline std::span<uint8_t> BytesOf(std::string& text) {
   return {reinterpret_cast<uint8_t*>(text.data()), text.size()};
+}
+
+/// A test of what a Ring promises, by whichever engine.
+class EveryRing : public ::testing::TestWithParam<Engine> {
+ protected:
+  std::unique_ptr<Ring> ring_ = Ring::Create(GetParam()).Take();
+  SocketPair sockets_;
+  RecordingOp op_;
+
+  int32_t ReceiveText(std::string& into) {
+    ring_->Receive(op_, sockets_.near.get(), BytesOf(into));
+    return Await(*ring_, op_);
+  }
+  void SendFromFar(std::string_view text) {
+    ASSERT_EQ(::send(sockets_.far.get(), text.data(), text.size(), 0), ssize_t(text.size()));
+  }
+  /// Fills the socket until it takes no more.
+  void FillNear() {
+    const std::string junk(4096, 'j');
+    while (::send(sockets_.near.get(), junk.data(), junk.size(), MSG_DONTWAIT) > 0) {
+    }
+  }
+};
+
+inline UniqueFd ListenOnLoopback() {
+  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (::listen(socket.get(), 8) != 0) std::abort();
+  return socket;
+}
+
+inline UniqueFd ConnectTo(const UniqueFd& listener) {
+  sockaddr_in address{};
+  socklen_t bytes = sizeof address;
+  ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &bytes);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), bytes) != 0) std::abort();
+  return socket;
 }
 
 }  // namespace keyhold::test

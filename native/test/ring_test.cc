@@ -1,56 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a Ring promises, by whichever engine.
 #include <linux/falloc.h>
-#include <netinet/in.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 
 #include <chrono>
 #include <cstring>
-#include <functional>
-#include <vector>
 
 #include "test/ring_fixture.h"
 
 namespace keyhold::test {
 namespace {
-
-class EveryRing : public ::testing::TestWithParam<Engine> {
- protected:
-  std::unique_ptr<Ring> ring_ = Ring::Create(GetParam()).Take();
-  SocketPair sockets_;
-  RecordingOp op_;
-
-  int32_t ReceiveText(std::string& into) {
-    ring_->Receive(op_, sockets_.near.get(), BytesOf(into));
-    return Await(*ring_, op_);
-  }
-  void SendFromFar(std::string_view text) {
-    ASSERT_EQ(::send(sockets_.far.get(), text.data(), text.size(), 0), ssize_t(text.size()));
-  }
-  /// Fills the socket until it takes no more.
-  void FillNear() {
-    const std::string junk(4096, 'j');
-    while (::send(sockets_.near.get(), junk.data(), junk.size(), MSG_DONTWAIT) > 0) {
-    }
-  }
-};
-
-UniqueFd ListenOnLoopback() {
-  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::listen(socket.get(), 8) != 0) std::abort();
-  return socket;
-}
-
-UniqueFd ConnectTo(const UniqueFd& listener) {
-  sockaddr_in address{};
-  socklen_t bytes = sizeof address;
-  ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &bytes);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), bytes) != 0) std::abort();
-  return socket;
-}
 
 TEST_P(EveryRing, NopCompletesWithZero) {
   ring_->Nop(op_);
@@ -339,97 +298,6 @@ TEST_P(EveryRing, FileErrorsAreTold) {
   EXPECT_EQ(Await(*ring_, op_), -EINVAL);
   ring_->Advise(op_, sockets_.near.get(), 0, 4096, 99);
   EXPECT_LT(Await(*ring_, op_), 0);
-}
-
-TEST_P(EveryRing, WhateverWaitsCanBeCancelled) {
-  FillNear();
-  const UniqueFd listener = ListenOnLoopback();
-  const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
-  std::string text(8, 0);
-  uint64_t count = 0;
-  __kernel_timespec interval{3600, 0};
-  iovec piece{text.data(), text.size()};
-  msghdr message{};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  const int fd = sockets_.near.get();
-  const std::vector<std::function<void()>> begins = {
-      [&] { ring_->Receive(op_, fd, BytesOf(text)); },
-      [&] { ring_->ReceiveMessage(op_, fd, &message); },
-      [&] { ring_->Send(op_, fd, BytesOf(text)); },
-      [&] { ring_->SendMessage(op_, fd, &message); },
-      [&] { ring_->Accept(op_, listener.get()); },
-      [&] { ring_->ReadEvent(op_, event.get(), &count); },
-      [&] { ring_->Timeout(op_, &interval); },
-  };
-  for (size_t i = 0; i < begins.size(); ++i) {
-    for (const bool begun : {false, true}) {
-      begins[i]();
-      if (begun) Turn(*ring_);
-      ring_->Cancel(op_);
-      EXPECT_TRUE(op_.pending()) << "it completes in a Dispatch";
-      EXPECT_EQ(Await(*ring_, op_), -ECANCELED) << i;
-    }
-  }
-}
-
-TEST_P(EveryRing, CancellingOneDirectionLeavesTheOther) {
-  FillNear();
-  std::string in(8, 0);
-  std::string out = "z";
-  RecordingOp sending;
-  ring_->Receive(op_, sockets_.near.get(), BytesOf(in));
-  ring_->Send(sending, sockets_.near.get(), BytesOf(out));
-  Turn(*ring_);
-  ring_->Cancel(sending);
-  EXPECT_EQ(Await(*ring_, sending), -ECANCELED);
-  EXPECT_TRUE(op_.pending());
-  SendFromFar("in");
-  EXPECT_EQ(Await(*ring_, op_), 2);
-}
-
-TEST_P(EveryRing, CancellingWhatIsNotPendingDoesNothing) {
-  ring_->Cancel(op_);
-  ring_->Nop(op_);
-  EXPECT_EQ(Await(*ring_, op_), 0);
-  ring_->Cancel(op_);
-  EXPECT_FALSE(op_.pending());
-}
-
-TEST_P(EveryRing, ACancelledReceiveLosesNoBytes) {
-  for (int round = 0; round < 50; ++round) {
-    std::string text(8, 0);
-    ring_->Receive(op_, sockets_.near.get(), BytesOf(text));
-    if (round % 2 == 0) Turn(*ring_);
-    SendFromFar("12345");
-    ring_->Cancel(op_);
-    int32_t received = Await(*ring_, op_);
-    if (received == -ECANCELED) received = ReceiveText(text);
-    ASSERT_EQ(received, 5);
-  }
-}
-
-TEST_P(EveryRing, CancelAllReapsEverythingAndCallsNobodyDone) {
-  const UniqueFd listener = ListenOnLoopback();
-  const UniqueFd client = ConnectTo(listener);
-  const UniqueFd file = TemporaryFile();
-  std::string text(8, 0);
-  __kernel_timespec interval{3600, 0};
-  std::array<RecordingOp, 5> ops;
-  ring_->Receive(ops[0], sockets_.near.get(), BytesOf(text));
-  ring_->Timeout(ops[1], &interval);
-  ring_->DataSync(ops[2], file.get());
-  ring_->Accept(ops[3], listener.get());
-  ASSERT_TRUE(ring_->SubmitAndWait().ok());
-  ring_->Nop(ops[4]);
-  EXPECT_TRUE(ring_->CancelAll(5'000'000'000));
-  EXPECT_EQ(ring_->pending_count(), 0U);
-  for (const RecordingOp& op : ops) {
-    EXPECT_FALSE(op.done);
-    EXPECT_TRUE(op.reaped);
-  }
-  EXPECT_EQ(ops[0].reaped, -ECANCELED);
-  if (*ops[3].reaped >= 0) ::close(*ops[3].reaped);
 }
 
 /// Does itself again, as a shard's timer does.

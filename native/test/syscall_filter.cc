@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +17,11 @@
 
 namespace keyhold::test {
 namespace {
+
+[[noreturn]] void GiveUp(const char* operation) {
+  std::perror(operation);
+  std::abort();
+}
 
 /// Has `action` taken on every use of a call; returns what seccomp returns.
 int Filter(long number, unsigned action, unsigned flags) {
@@ -28,10 +34,7 @@ int Filter(long number, unsigned action, unsigned flags) {
   const sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   const long result = ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-  if (result < 0) {
-    std::perror("seccomp");
-    std::abort();
-  }
+  if (result < 0) GiveUp("install a filter");
   return static_cast<int>(result);
 }
 
@@ -44,13 +47,21 @@ void ForbidSyscall(long number, int errno_value) {
 }
 
 HeldSyscall::HeldSyscall(long number)
-    : listener_(Filter(number, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER)) {}
+    // Without the second flag a signal (a stopped process suffices) makes the held thread begin its
+    // call anew, and the id that was received would name nothing any more.
+    : listener_(Filter(number, SECCOMP_RET_USER_NOTIF,
+                       SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)) {
+}
 
 void HeldSyscall::WaitForCalls(size_t count) {
-  for (; count > 0; --count) {
+  while (count > 0) {
     seccomp_notif call{};
-    if (::ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &call) != 0) std::abort();
-    held_.push_back(call.id);
+    if (::ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &call) == 0) {
+      held_.push_back(call.id);
+      --count;
+    } else if (errno != EINTR && errno != ENOENT) {  // of us, or of the call before it was received
+      GiveUp("wait for a call");
+    }
   }
 }
 
@@ -59,7 +70,9 @@ void HeldSyscall::Release() {
     seccomp_notif_resp answer{};
     answer.id = id;
     answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-    if (::ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &answer) != 0) std::abort();
+    if (::ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &answer) != 0) {
+      GiveUp("let a held call go on");
+    }
   }
   held_.clear();
 }
