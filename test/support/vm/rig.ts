@@ -39,17 +39,19 @@ export class VmRig {
   static async start(t: Test, options: RigOptions = {}): Promise<VmRig> {
     tap.setTimeout(VM_TEST_MS_MAX); // of the file
     t.setTimeout(VM_TEST_MS_MAX);
-    let stack: Stack | undefined = undefined;
+    const starting = Stack.start();
     const booting = Guest.boot(options);
     t.teardown(async () => {
-      const guest = await booting.catch(() => undefined); // `start` has thrown it
+      // What one of them threw, `start` has thrown; the other ends all the same.
+      const stack = await starting.catch(() => undefined);
+      const guest = await booting.catch(() => undefined);
       if (guest !== undefined && !t.passing()) await showLog(guest, stack);
       await guest?.stop();
       await stack?.stop();
     });
-    stack = await Stack.start();
+    const [stack, guest] = await Promise.all([starting, booting]);
     await configure(stack, { ...options.config });
-    return new VmRig(stack, await booting);
+    return new VmRig(stack, guest);
   }
 
   /** The shell command that attaches a disk to a device. */
