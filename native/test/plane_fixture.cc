@@ -56,6 +56,12 @@ void FaultStore::Ask(Ring& ring, StoreOp& op) {
   }
 }
 
+std::optional<int32_t> FaultStore::RunNow(StoreOp& op) {
+  if (!now_hook_) return std::nullopt;
+  const int errno_value = now_hook_(op);
+  return errno_value == 0 ? RunNowOn(*inner_, op) : -errno_value;
+}
+
 void FaultStore::Continue(Ring& ring, StoreOp& op, int32_t result) {
   bool ours = false;
   {
@@ -152,8 +158,8 @@ std::shared_ptr<Disk> TestPlane::AddDisk(DiskSetup setup, std::shared_ptr<Lease>
   Result<std::unique_ptr<FileStore>> file = FileStore::Open(path, setup.read_only, store_bytes);
   EXPECT_TRUE(file.ok());
   std::unique_ptr<Store> store = file.Take();
-  if (setup.hook || setup.watch) {
-    store = std::make_unique<FaultStore>(std::move(store), setup.hook, setup.watch);
+  if (setup.hook || setup.watch || setup.now_hook) {
+    store = std::make_unique<FaultStore>(std::move(store), setup.hook, setup.watch, setup.now_hook);
   }
   Plane::DiskOptions options;
   options.name = path;

@@ -46,9 +46,14 @@ class FaultStore final : public Store {
   };
   using Hook = std::function<Verdict(const StoreOp&)>;
   using Watch = std::function<void(const StoreOp&)>;
-  /// `watch` sees each operation once, as it begins.
-  FaultStore(std::unique_ptr<Store> inner, Hook hook, Watch watch)
-      : inner_(std::move(inner)), hook_(std::move(hook)), watch_(std::move(watch)) {}
+  /// What is done on the calling thread: an errno to fail with, or 0.
+  using NowHook = std::function<int(const StoreOp&)>;
+  /// `watch` sees each operation once, as it begins. Without `now_hook` nothing is done at once.
+  FaultStore(std::unique_ptr<Store> inner, Hook hook, Watch watch, NowHook now_hook = nullptr)
+      : inner_(std::move(inner)),
+        hook_(std::move(hook)),
+        watch_(std::move(watch)),
+        now_hook_(std::move(now_hook)) {}
 
   void Close() override { inner_->Close(); }
   uint64_t size_bytes() const override { return inner_->size_bytes(); }
@@ -56,12 +61,14 @@ class FaultStore final : public Store {
  protected:
   void Start(Ring& ring, StoreOp& op) override;
   void Continue(Ring& ring, StoreOp& op, int32_t result) override;
+  std::optional<int32_t> RunNow(StoreOp& op) override;
 
  private:
   std::unique_ptr<Store> inner_;
   void Ask(Ring& ring, StoreOp& op);
   Hook hook_;
   Watch watch_;
+  NowHook now_hook_;
   std::mutex mutex_;                  // guards held_
   std::vector<const StoreOp*> held_;  // operations that are a Nop or Timeout of ours just now
   __kernel_timespec pause_{0, 2'000'000};
@@ -82,6 +89,7 @@ struct DiskSetup {
   uint64_t in_flight_bytes_max = Disk::kInFlightBytesMax;
   FaultStore::Hook hook;  // each of them wraps the store in a FaultStore
   FaultStore::Watch watch;
+  FaultStore::NowHook now_hook;
   bool unlocked = true;
   bool in_memory = false;  // the store lies on tmpfs, where transfers finish at once
 };

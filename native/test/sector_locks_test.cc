@@ -52,6 +52,37 @@ TEST(SectorLocks, ARequestIsGrantedWhenWhatStoodInItsWayIsReleased) {
   EXPECT_EQ(b.granted, 1);
 }
 
+TEST(SectorLocks, ATryTakesWhatIsFree) {
+  SectorLocks locks;
+  Waiter a;
+  Waiter b;
+  EXPECT_TRUE(locks.TryAcquire(a, 0, 8, LockKind::kWrite));
+  EXPECT_FALSE(locks.TryAcquire(b, 7, 1, LockKind::kRead));
+  locks.Release(a);
+  EXPECT_TRUE(locks.TryAcquire(b, 7, 1, LockKind::kRead));
+}
+
+TEST(SectorLocks, ATryThatFailedWaitsForNothing) {
+  SectorLocks locks;
+  Waiter a;
+  Waiter b;
+  EXPECT_TRUE(locks.Acquire(a, 0, 8, LockKind::kExclusive));
+  EXPECT_FALSE(locks.TryAcquire(b, 0, 8, LockKind::kRead));
+  locks.Release(a);
+  EXPECT_EQ(b.granted, 0);
+  EXPECT_TRUE(locks.TryAcquire(a, 0, 8, LockKind::kExclusive));
+}
+
+TEST(SectorLocks, ATryDoesNotOvertakeWhoeverWaits) {
+  SectorLocks locks;
+  Waiter reader;
+  Waiter writer;
+  Waiter late_reader;
+  EXPECT_TRUE(locks.Acquire(reader, 0, 8, LockKind::kRead));
+  EXPECT_FALSE(locks.Acquire(writer, 0, 8, LockKind::kWrite));
+  EXPECT_FALSE(locks.TryAcquire(late_reader, 0, 8, LockKind::kRead));
+}
+
 TEST(SectorLocks, AStreamOfReadersDoesNotStarveAWriter) {
   SectorLocks locks;
   Waiter reader;

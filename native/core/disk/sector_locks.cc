@@ -23,18 +23,33 @@ bool SectorLocks::Grantable(const Range& wish, size_t waiters_before) const {
 
 bool SectorLocks::Acquire(LockWaiter& waiter, uint64_t first_sector, uint64_t sector_count,
                           LockKind kind) {
-  if (sector_count == 0) std::abort();
-  const Range wish{first_sector, first_sector + sector_count - 1, kind, &waiter};
+  const Range wish = Wish(waiter, first_sector, sector_count, kind);
   std::lock_guard lock(mutex_);
-  if (waiter.state_ != LockWaiter::State::kIdle) std::abort();
-  if (Grantable(wish, waiting_.size())) {
-    waiter.state_ = LockWaiter::State::kHeld;
-    held_.push_back(wish);
-    return true;
-  }
+  if (Take(wish)) return true;
   waiter.state_ = LockWaiter::State::kWaiting;
   waiting_.push_back(wish);
   return false;
+}
+
+bool SectorLocks::TryAcquire(LockWaiter& waiter, uint64_t first_sector, uint64_t sector_count,
+                             LockKind kind) {
+  const Range wish = Wish(waiter, first_sector, sector_count, kind);
+  std::lock_guard lock(mutex_);
+  return Take(wish);
+}
+
+SectorLocks::Range SectorLocks::Wish(LockWaiter& waiter, uint64_t first_sector,
+                                     uint64_t sector_count, LockKind kind) {
+  if (sector_count == 0) std::abort();
+  return {first_sector, first_sector + sector_count - 1, kind, &waiter};
+}
+
+bool SectorLocks::Take(const Range& wish) {
+  if (wish.waiter->state_ != LockWaiter::State::kIdle) std::abort();
+  if (!Grantable(wish, waiting_.size())) return false;
+  wish.waiter->state_ = LockWaiter::State::kHeld;
+  held_.push_back(wish);
+  return true;
 }
 
 void SectorLocks::Release(LockWaiter& waiter) {

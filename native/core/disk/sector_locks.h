@@ -50,6 +50,8 @@ class SectorLocks {
  public:
   /// True when the range is held at once; else OnLockGranted comes later.
   bool Acquire(LockWaiter& waiter, uint64_t first_sector, uint64_t sector_count, LockKind kind);
+  /// True when the range is held; does not wait for it.
+  bool TryAcquire(LockWaiter& waiter, uint64_t first_sector, uint64_t sector_count, LockKind kind);
   void Release(LockWaiter& waiter);
   /// Leaves the queue if `waiter` still waits. False when it does not: then the grant is on its way
   /// or has arrived.
@@ -64,8 +66,11 @@ class SectorLocks {
     LockKind kind;
     LockWaiter* waiter;
   };
+  static Range Wish(LockWaiter& waiter, uint64_t first_sector, uint64_t sector_count,
+                    LockKind kind);
   static bool Conflict(const Range& a, const Range& b);
   bool Grantable(const Range& wish, size_t waiters_before) const;
+  bool Take(const Range& wish);
   void RemoveHeld(LockWaiter& waiter);
   void RemoveWaiting(LockWaiter& waiter);
   void GrantWaiters();

@@ -58,7 +58,7 @@ void Request::Prepare(const wire::RequestHeader& header, int64_t now_ns) {
   cost_bytes_ = CostBytes(header);
   SetSpan();
   payload_got_ = 0;
-  cipher_done_ = 0;
+  cipher_done_ = store_done_ = 0;
   filling_tail_ = false;
   if (command_ != Command::kRead && command_ != Command::kWrite) PreparePieces();
   holes_ = 0;
@@ -108,7 +108,7 @@ void Request::Start() {
       Lock(span_offset_, span_offset_ + span_bytes_, LockKind::kRead);
       return;
     case Command::kWrite:
-      Lock(span_offset_, span_offset_ + span_bytes_,
+      Lock(span_offset_ + store_done_, span_offset_ + span_bytes_,
            head_partial() || tail_partial() ? LockKind::kExclusive : LockKind::kWrite);
       return;
     case Command::kTrim:
@@ -194,10 +194,7 @@ void Request::Begin() {
 void Request::Submit(Phase phase, StoreOp::Kind store_kind, uint64_t disk_offset, uint8_t* bytes,
                      uint64_t length) {
   phase_ = phase;
-  kind = store_kind;
-  offset_bytes = disk().geometry().data_offset_bytes + disk_offset;
-  data = bytes;
-  StoreOp::length_bytes = length;
+  SetOperation(store_kind, disk_offset, bytes, length);
   // The other commands go on piece by piece, and each piece that finished here would nest deeper.
   if (command_ != Command::kRead && command_ != Command::kWrite) {
     disk().store().Submit(session_.shard().ring(), *this);
@@ -206,6 +203,14 @@ void Request::Submit(Phase phase, StoreOp::Kind store_kind, uint64_t disk_offset
   const std::optional<int32_t> result =
       disk().store().SubmitOrFinish(session_.shard().ring(), *this);
   if (result) OnStoreDone(*result);
+}
+
+void Request::SetOperation(StoreOp::Kind store_kind, uint64_t disk_offset, uint8_t* bytes,
+                           uint64_t length) {
+  kind = store_kind;
+  offset_bytes = disk().geometry().data_offset_bytes + disk_offset;
+  data = bytes;
+  StoreOp::length_bytes = length;
 }
 
 void Request::OnStoreDone(int32_t result) {

@@ -25,6 +25,8 @@ class Session;
 ///                                            contents)
 ///   READ          lock, fill, decrypt (kCipher), reply
 ///   WRITE         payload, lock, [fill edges], encrypt, store, [sync], reply
+///                 (of a long one whole sectors are encrypted while the rest still arrives, and
+///                 stored if that takes no waiting: see WorkOffPayload)
 ///   WRITE_ZEROES  for each piece of the whole sectors, then head edge and tail edge:
 ///                 lock, [fill], [encrypt], store; [sync], reply
 ///   TRIM          for each piece: lock, store (punch); [sync], reply
@@ -58,6 +60,8 @@ class Request final : public StoreOp, public LockWaiter {
   /// Bytes per scope of the key guard: what a wipe waits for (about 0.1 ms with the slowest
   /// kernel).
   static constexpr size_t kCipherChunkBytes = 256 * 1024;
+  /// Less of a payload is not worked off before the rest has arrived.
+  static constexpr size_t kPayloadPieceBytes = 32 * 1024;
   /// Piece of zeros that is written where the store cannot punch or zero a range itself.
   static constexpr size_t kZeroPieceBytes = 1U << 20;
   /// What one call punches or zeroes: milliseconds of a file system's time if all of it is data,
@@ -97,6 +101,12 @@ class Request final : public StoreOp, public LockWaiter {
   std::span<uint8_t> payload_rest();
   void AdvancePayload(size_t bytes) { payload_got_ += static_cast<uint32_t>(bytes); }
 
+  /// Not everything has arrived. Encrypts the whole sectors that have, while they are in the
+  /// processor's cache and the client fills the socket again; and stores them if nothing has to be
+  /// waited for. No lock is held afterwards, and what could not be done now, or failed, is left to
+  /// Start. So a client that leaves in the middle of a long WRITE may leave its beginning written,
+  /// as it would with several shorter ones.
+  void WorkOffPayload();
   /// Everything has arrived: runs until it needs to wait.
   void Start();
   /// Answers with an error (or, with code 0, success without doing anything).
@@ -148,6 +158,8 @@ class Request final : public StoreOp, public LockWaiter {
   void FillEdge();
   void DecryptRead();
   void EncryptWrite();
+  DiskState EncryptSpan(uint64_t end);
+  bool StoreSpanNow();
   void MergeEdges(const xts::Cipher& cipher, size_t begin, size_t end);
   void WriteSpan();
 
@@ -174,6 +186,7 @@ class Request final : public StoreOp, public LockWaiter {
 
   void Submit(Phase phase, StoreOp::Kind kind, uint64_t disk_offset, uint8_t* bytes,
               uint64_t length);
+  void SetOperation(StoreOp::Kind kind, uint64_t disk_offset, uint8_t* bytes, uint64_t length);
   void OnFilled();
   void OnStored(int32_t result);
   void Stored();
@@ -211,7 +224,8 @@ class Request final : public StoreOp, public LockWaiter {
   Buffer buffer_;  // READ, WRITE: the span; WRITE_ZEROES without holes: a piece; or the extents
   Buffer edge_;    // old contents of partial head and tail sector; of a READ with holes its chunks
   uint32_t payload_got_ = 0;
-  uint64_t cipher_done_ = 0;
+  uint64_t cipher_done_ = 0;  // of a WRITE's span: is ciphertext
+  uint64_t store_done_ = 0;   // of a WRITE's span: is in the store; at most cipher_done_
   bool filling_tail_ = false;
 
   ZeroStep zero_step_ = ZeroStep::kMiddle;

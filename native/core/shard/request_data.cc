@@ -106,25 +106,56 @@ void Request::MergeEdges(const xts::Cipher& cipher, size_t begin, size_t end) {
   }
 }
 
+void Request::WorkOffPayload() {
+  if (command_ != Command::kWrite || head_partial() || tail_partial()) return;
+  const uint64_t arrived = payload_got_ / sector_bytes() * sector_bytes();
+  if (arrived < cipher_done_ + kPayloadPieceBytes) return;
+  const bool all_stored = store_done_ == cipher_done_;
+  if (EncryptSpan(arrived) != DiskState::kServing || !all_stored) return;
+  if (StoreSpanNow()) store_done_ = cipher_done_;
+}
+
+/// Whether what is encrypted and not stored yet went to the store at once.
+bool Request::StoreSpanNow() {
+  const uint64_t begin = span_offset_ + store_done_;
+  const uint64_t bytes = cipher_done_ - store_done_;
+  const uint32_t sector = sector_bytes();
+  if (!disk().locks().TryAcquire(*this, begin / sector, bytes / sector, LockKind::kWrite)) {
+    return false;
+  }
+  SetOperation(Kind::kWrite, begin, buffer_.data() + store_done_, bytes);
+  const std::optional<int32_t> result = disk().store().TryFinish(session_.shard().ring(), *this);
+  disk().locks().Release(*this);
+  return result == 0;
+}
+
 void Request::EncryptWrite() {
-  while (cipher_done_ < span_bytes_) {
-    const size_t length = std::min<uint64_t>(kCipherChunkBytes, span_bytes_ - cipher_done_);
+  const DiskState state = EncryptSpan(span_bytes_);
+  if (state != DiskState::kServing) {
+    phase_ = Phase::kCipher;
+    LoseKey(state);
+    return;
+  }
+  edge_.Reset();
+  Submit(Phase::kStore, Kind::kWrite, span_offset_ + store_done_, buffer_.data() + store_done_,
+         span_bytes_ - store_done_);
+}
+
+/// Encrypts the span up to `end`; stops at the first piece for which there is no key.
+DiskState Request::EncryptSpan(uint64_t end) {
+  while (cipher_done_ < end) {
+    const size_t length = std::min<uint64_t>(kCipherChunkBytes, end - cipher_done_);
     const DiskState state =
         WithKey(disk(), session_.shard().index(), [&](const xts::Cipher& cipher) {
           MergeEdges(cipher, cipher_done_, cipher_done_ + length);
           uint8_t* bytes = buffer_.data() + cipher_done_;
           cipher.EncryptRun(bytes, bytes, length, unit(cipher_done_));
         });
-    if (state != DiskState::kServing) {
-      phase_ = Phase::kCipher;
-      LoseKey(state);
-      return;
-    }
+    if (state != DiskState::kServing) return state;
     cipher_done_ += length;
     session_.disk().counters().encrypted_bytes.Add(length);
   }
-  edge_.Reset();
-  Submit(Phase::kStore, Kind::kWrite, span_offset_, buffer_.data(), span_bytes_);
+  return DiskState::kServing;
 }
 
 }  // namespace keyhold

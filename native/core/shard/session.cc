@@ -57,6 +57,7 @@ bool Session::Begin(std::span<const uint8_t> leftover) {
 void Session::Work() {
   turn_requests_ = 0;
   turn_bytes_ = 0;
+  turn_payload_bytes_ = 0;
   const bool wants_more = Pump();
   if (draining_ && !closing_ && in_flight_ == 0 && FlushedTls()) Close(cause_);
   // In this order: the kernel works off what it is given one by one, and the client waits for the
@@ -73,7 +74,7 @@ bool Session::Pump() {
     if (discard_ != nullptr) DiscardPayload();
     if (replies_bytes_ >= kSendNowBytes) SendNow();
     if (payload_ != nullptr || discard_ != nullptr || parse_end_ - parse_begin_ < request_bytes()) {
-      if (tls_ != nullptr && DecryptReceived()) continue;
+      if (tls_ != nullptr ? DecryptReceived() : payload_ != nullptr && ReceiveNow()) continue;
       return true;
     }
     if (TurnIsOver()) {
@@ -91,7 +92,10 @@ void Session::TakePayload() {
   std::memcpy(rest.data(), receive_buffer_.data() + parse_begin_, bytes);
   parse_begin_ += bytes;
   payload_->AdvancePayload(bytes);
-  if (bytes < rest.size()) return;
+  if (bytes < rest.size()) {
+    payload_->WorkOffPayload();
+    return;
+  }
   Request* request = payload_;
   payload_ = nullptr;
   request->Start();
@@ -222,13 +226,35 @@ void Session::ArmReceive() {
     shard_.ring().Receive(receive_op_, socket_.get(), room);
     return;
   }
-  const std::span<uint8_t> rest = payload_->payload_rest();
-  const size_t room_bytes = rest.size() < kDirectPayloadBytesMin ? room.size() : request_bytes();
+  AimAtPayload(room);
+  shard_.ring().ReceiveMessage(receive_op_, socket_.get(), &receive_message_);
+}
+
+/// Makes the next receive put a piece of the payload into its place; its last piece together with
+/// what comes after it.
+void Session::AimAtPayload(std::span<uint8_t> room) {
+  std::span<uint8_t> rest = payload_->payload_rest();
+  size_t room_bytes = rest.size() < kDirectPayloadBytesMin ? room.size() : request_bytes();
+  if (rest.size() > kPayloadPieceBytesMax) {
+    rest = rest.first(kPayloadPieceBytesMax);
+    room_bytes = 0;
+  }
   receive_vectors_ = {iovec{rest.data(), rest.size()}, iovec{room.data(), room_bytes}};
   receive_message_ = {};
   receive_message_.msg_iov = receive_vectors_.data();
   receive_message_.msg_iovlen = receive_vectors_.size();
-  shard_.ring().ReceiveMessage(receive_op_, socket_.get(), &receive_message_);
+}
+
+/// The same on this thread. False when nothing is there, or the others shall have their turn.
+bool Session::ReceiveNow() {
+  if (turn_payload_bytes_ >= kTurnBytesMax) return false;
+  AimAtPayload(MakeReceiveRoom());
+  const ssize_t got = ::recvmsg(socket_.get(), &receive_message_, MSG_DONTWAIT);
+  if (got <= 0) return false;  // if it is more than "not yet", the ring's receive will say so
+  turn_payload_bytes_ += static_cast<uint64_t>(got);
+  record_->bytes_in.Add(static_cast<uint64_t>(got));
+  Received(static_cast<size_t>(got));
+  return true;
 }
 
 void Session::OnReceived(int32_t result) {

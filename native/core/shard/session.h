@@ -59,6 +59,9 @@ class Session final : public Connection {
   /// The rest of a payload that is at least this long is received without what follows it but for
   /// one header: so the next payload, too, goes from the socket straight into its own buffer.
   static constexpr size_t kDirectPayloadBytesMin = 32 * 1024;
+  /// What one receive takes of a longer payload: enough for a call, and half of a second-level
+  /// cache.
+  static constexpr size_t kPayloadPieceBytesMax = 256 * 1024;
   /// Of a unix socket: lets the client read one large reply while the next one is being decrypted.
   static constexpr int kSocketSendBytes = 1 << 20;
   static_assert(kReplyVectorsMax >= Request::kReplyVectorsMax);
@@ -117,6 +120,8 @@ class Session final : public Connection {
   Request& Allocate();
   std::span<uint8_t> MakeReceiveRoom();
   void ArmReceive();
+  void AimAtPayload(std::span<uint8_t> room);
+  bool ReceiveNow();
   void OnReceived(int32_t result);
   void Received(size_t bytes);
   void EndOfInput(const char* cause);
@@ -165,8 +170,9 @@ class Session final : public Connection {
   std::vector<Request*> free_requests_;
   uint32_t in_flight_ = 0;
   uint64_t in_flight_bytes_ = 0;
-  uint32_t turn_requests_ = 0;  // admitted in this turn
-  uint64_t turn_bytes_ = 0;     // that they move
+  uint32_t turn_requests_ = 0;       // admitted in this turn
+  uint64_t turn_bytes_ = 0;          // that they move
+  uint64_t turn_payload_bytes_ = 0;  // received in this turn outside the ring
 
   std::deque<Request*> replies_;
   size_t replies_bytes_ = 0;     // of all replies, with what of the first one is sent

@@ -21,10 +21,14 @@ void Store::Submit(Ring& ring, StoreOp& op) {
 }
 
 std::optional<int32_t> Store::SubmitOrFinish(Ring& ring, StoreOp& op) {
-  Adopt(ring, op);
-  const std::optional<int32_t> result = RunNow(op);
+  const std::optional<int32_t> result = TryFinish(ring, op);
   if (!result) Start(ring, op);
   return result;
+}
+
+std::optional<int32_t> Store::TryFinish(Ring& ring, StoreOp& op) {
+  Adopt(ring, op);
+  return RunNow(op);
 }
 
 }  // namespace keyhold

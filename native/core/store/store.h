@@ -73,8 +73,8 @@ class StoreOp : public RingOp {
 /// kPunch and kZero may fail with -EOPNOTSUPP: the caller then writes zeros itself. kCache and
 /// kExtents may, too: nothing is read ahead, nothing is known.
 ///
-/// Faults and delays are injected by a Store that wraps another one and overrides Start and
-/// Continue.
+/// Faults and delays are injected by a Store that wraps another one and overrides Start, Continue
+/// and RunNow.
 class Store {
  public:
   virtual ~Store() = default;
@@ -84,6 +84,8 @@ class Store {
   /// Does as much as takes no waiting on the calling thread. The result when that was all of it:
   /// OnStoreDone is not called then. Else the rest is submitted.
   [[nodiscard]] std::optional<int32_t> SubmitOrFinish(Ring& ring, StoreOp& op);
+  /// The same, but what would have to wait is left undone, and nothing is pending afterwards.
+  [[nodiscard]] std::optional<int32_t> TryFinish(Ring& ring, StoreOp& op);
 
   /// Closes what is open. No operation may be pending.
   virtual void Close() = 0;
@@ -107,6 +109,7 @@ class Store {
 
   /// For a wrapping store: lets `inner` work on an operation of this one.
   static void StartOn(Store& inner, Ring& ring, StoreOp& op) { inner.Start(ring, op); }
+  static std::optional<int32_t> RunNowOn(Store& inner, StoreOp& op) { return inner.RunNow(op); }
   static void ContinueOn(Store& inner, Ring& ring, StoreOp& op, int32_t result) {
     inner.Continue(ring, op, result);
   }
