@@ -90,17 +90,32 @@ Buffer BufferPool::Take(size_t bytes, BufferOwner& owner) {
 void BufferPool::Return(Buffer& buffer) {
   const size_t class_bytes = ClassBytes(buffer.size_class_);
   bytes_in_use_.Subtract(class_bytes);
-  const bool cache = cached_bytes_ + class_bytes <= kCachedBytesMax;
-  if (buffer.owner_->wipe_on_release || !cache) {
+  if (buffer.owner_->wipe_on_release) {
     explicit_bzero(buffer.data_, buffer.dirty_bytes_);
     buffer.dirty_bytes_ = 0;
   }
-  if (!cache) {
-    std::free(buffer.data_);
-    return;
-  }
   free_[buffer.size_class_].push_back({buffer.data_, buffer.owner_->disk_id, buffer.dirty_bytes_});
   cached_bytes_ += class_bytes;
+  while (cached_bytes_ > kCachedBytesMax) Evict(buffer.size_class_);
+}
+
+/// Gives a buffer back to the system: of another class than `busy` while one holds any. What
+/// clients no longer use gives way to what they use now.
+void BufferPool::Evict(uint32_t busy) {
+  uint32_t victim = busy;
+  size_t victim_bytes = 0;
+  for (uint32_t i = 0; i < kClasses; ++i) {
+    const size_t bytes = free_[i].size() * ClassBytes(i);
+    if (i == busy || bytes <= victim_bytes) continue;
+    victim = i;
+    victim_bytes = bytes;
+  }
+  std::vector<Block>& blocks = free_[victim];
+  std::swap(blocks.front(), blocks.back());  // the front was used least recently
+  explicit_bzero(blocks.back().data, blocks.back().dirty_bytes);
+  std::free(blocks.back().data);
+  blocks.pop_back();
+  cached_bytes_ -= ClassBytes(victim);
 }
 
 void BufferPool::WipeDisk(uint32_t disk_id) {

@@ -67,6 +67,8 @@ class BufferPool {
   /// An empty buffer when there is no memory.
   Buffer Take(size_t bytes, BufferOwner& owner);
   void WipeDisk(uint32_t disk_id);
+  /// Of buffers that are free.
+  size_t cached_bytes() const { return cached_bytes_; }
 
  private:
   friend class Buffer;
@@ -79,6 +81,7 @@ class BufferPool {
   static size_t ClassBytes(uint32_t size_class);
   static uint32_t ClassOf(size_t bytes);
   void Return(Buffer& buffer);
+  void Evict(uint32_t busy);
 
   std::array<std::vector<Block>, kClasses> free_;
   size_t cached_bytes_ = 0;
