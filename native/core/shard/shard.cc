@@ -203,14 +203,16 @@ void Shard::Reap(Connection& connection) {
 }
 
 void Shard::DoOrders() {
-  if (!has_orders_) return;
-  has_orders_ = false;
+  if (ordered_.empty()) return;
   const int64_t now_ns = BootTimeNs();
-  for (auto it = disks_.begin(); it != disks_.end();) {
-    if (it->second->has_orders()) it->second->SettleOrders(now_ns);
-    has_orders_ = has_orders_ || it->second->has_orders();
-    it = it->second->forgotten() ? disks_.erase(it) : std::next(it);
-  }
+  std::erase_if(ordered_, [&](ShardDisk* disk) {
+    disk->SettleOrders(now_ns);
+    if (disk->forgotten()) {
+      disks_.erase(disk->disk().id());
+      return true;
+    }
+    return !disk->StaysListed();
+  });
 }
 
 ShardDisk& Shard::DiskHere(const std::shared_ptr<Disk>& disk) {
@@ -285,8 +287,9 @@ void Shard::Handle(StopAccepting message) {
 
 void Shard::Handle(CarryOutOrder message) {
   const std::shared_ptr<Disk> disk = message.share.order().disk();
-  has_orders_ = true;
-  DiskHere(disk).CarryOut(std::move(message.share));
+  ShardDisk& here = DiskHere(disk);
+  if (here.List()) ordered_.push_back(&here);
+  here.CarryOut(std::move(message.share));
 }
 
 void Shard::Handle(FlushStore message) {

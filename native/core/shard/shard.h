@@ -93,7 +93,7 @@ class Shard {
   Mailbox& mailbox_;
   BusyPoll busy_poll_;
   bool stop_ = false;
-  bool has_orders_ = false;  // some disk may have an order to settle
+  std::vector<ShardDisk*> ordered_;  // disks with orders to settle, each once
   std::string failure_;
 
   // Destroyed from the last to the first: connections before the disks and the pool that they use,

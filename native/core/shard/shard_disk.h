@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/disk/disk.h"
@@ -35,7 +36,10 @@ class ShardDisk {
   void SettleOrders(int64_t now_ns);
   /// The shard ends: whoever waits for it goes on without.
   void DropOrders() { orders_.clear(); }
-  bool has_orders() const { return !orders_.empty(); }
+  /// For the shard's list of disks that it settles orders of: true when it has to be put there.
+  bool List() { return !std::exchange(listed_, true); }
+  /// Whether it is to stay there: an order is left, or sessions that the close gave up on are.
+  bool StaysListed() { return listed_ = closed_ || !orders_.empty(); }
   /// A close order came and no session is left.
   bool forgotten() const { return closed_ && orders_.empty() && sessions_.empty(); }
 
@@ -68,6 +72,7 @@ class ShardDisk {
   std::vector<Running> orders_;
   uint64_t in_flight_bytes_ = 0;
   bool closed_ = false;
+  bool listed_ = false;
 };
 
 }  // namespace keyhold
