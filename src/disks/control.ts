@@ -69,8 +69,12 @@ export type LifecycleEvent =
   | { readonly kind: 'resume-failed'; readonly facts: OfflineFacts };
 
 export type Effect =
-  /** `required`: the first effect of a command, which fails and is undone when the write fails. */
-  | { readonly kind: 'record'; readonly required: boolean }
+  /**
+   * `required`: the first effect of a command, which fails and is undone when the write fails.
+   * `opening`: the record says already that the disk is online, so that the open that follows need
+   * not write it again; if it fails, why is written.
+   */
+  | { readonly kind: 'record'; readonly required: boolean; readonly opening?: boolean }
   /** Opens the store unless it is open, and unlocks. Ends in `opened` or `open-failed`. */
   | { readonly kind: 'open'; readonly attachedBefore: boolean }
   /** Unlocks a suspended disk. Ends in `resumed` or `resume-failed`. */

@@ -214,7 +214,7 @@ export class DiskRunner {
     this.#control = control;
     if (recordFirst) {
       try {
-        await this.#save();
+        await (first.opening === true ? this.#saveOpening() : this.#save());
       } catch (error) {
         this.#control = before;
         throw error;
@@ -321,8 +321,16 @@ export class DiskRunner {
     return event.kind === 'access' && access?.kind === 'denied' ? access.denial.verdict : undefined;
   }
 
+  /** As if the disk that is being opened were online. */
+  async #saveOpening(): Promise<void> {
+    await this.#write({ ...this.#record, attached: this.#control.attached, offline: null });
+  }
+
   async #save(base = this.#record): Promise<void> {
-    const record = recordFor(base, this.#control);
+    await this.#write(recordFor(base, this.#control));
+  }
+
+  async #write(record: DiskRecord): Promise<void> {
     // A host that starts again brings its disks to where their records say they were.
     if (JSON.stringify(record) === JSON.stringify(this.#record)) return;
     await this.#options.records.save(record);

@@ -36,6 +36,7 @@ const FINAL_REASONS: ReadonlySet<OfflineReason> = new Set(['erased', 'fenced']);
 
 const RECORD: Effect = { kind: 'record', required: false };
 const RECORD_FIRST: Effect = { kind: 'record', required: true };
+const RECORD_OPENING: Effect = { kind: 'record', required: true, opening: true };
 const STOP_TIMERS: readonly Effect[] = [
   { kind: 'stop-timer', timer: 'suspend' },
   { kind: 'stop-timer', timer: 'grace' },
@@ -100,7 +101,7 @@ function attach(control: DiskControl, context: LifecycleContext): Transition {
   }
   if (access.kind !== 'granted') return refuse(control, access.facts);
   if (phase.kind === 'suspended') return { control, effects: [{ kind: 'resume' }] };
-  const effects: Effect[] = control.attached ? [] : [RECORD_FIRST];
+  const effects: Effect[] = control.attached ? [] : [RECORD_OPENING];
   return {
     control: { ...control, attached: true },
     // Within the linger the store is still open. Whoever attaches may have moved, cut or restored

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { KeyholdError } from '../../src/base/errors.js';
@@ -124,6 +124,69 @@ void test('a seal that does not open is offline(integrity) and closes the store'
   await t.rejects(world.during(world.disks.attach('d')), { code: 'ERR_DEK_UNSEAL' });
   t.equal(world.state(), 'offline(integrity)');
   t.equal(world.plane.open.size, 0);
+});
+
+interface Written {
+  readonly inode: number;
+  readonly record: { readonly attached: boolean; readonly offline: { reason: string } | null };
+}
+
+/** The record file of disk d; each write of it is a new inode. */
+async function written(world: World): Promise<Written> {
+  const path = join(world.stateDir, 'disks', 'd.json');
+  const record = JSON.parse(await readFile(path, 'utf8')) as Written['record'];
+  return { inode: (await stat(path)).ino, record };
+}
+
+/** What the record file holds when the store is about to be opened. */
+function seenAtOpen(world: World): { written?: Written } {
+  const seen: { written?: Written } = {};
+  const openDisk = world.plane.openDisk.bind(world.plane);
+  world.plane.openDisk = async (...args) => {
+    seen.written = await written(world);
+    return openDisk(...args);
+  };
+  return seen;
+}
+
+void test('the intent is on record before the store is opened', async (t) => {
+  const world = await withSet(t);
+  await create(world, {});
+  const seen = seenAtOpen(world);
+  await world.during(world.disks.attach('d'));
+  t.strictSame(seen.written?.record.attached, true);
+});
+
+void test('an attach writes the record once', async (t) => {
+  const world = await withSet(t);
+  await create(world, {});
+  const seen = seenAtOpen(world);
+  await world.during(world.disks.attach('d'));
+  t.strictSame(await written(world), seen.written);
+  t.equal(seen.written?.record.offline, null);
+});
+
+void test('an attach that failed leaves the old intent and the reason on record', async (t) => {
+  const world = await withSet(t);
+  await create(world, {});
+  world.plane.failOpen = new KeyholdError('ERR_STORE_OPEN', 'no such luck');
+  await t.rejects(world.during(world.disks.attach('d')), { code: 'ERR_STORE_OPEN' });
+  const { record } = await written(world);
+  t.match(record, { attached: false, offline: { reason: 'store-error' } });
+});
+
+void test('a disk whose attach a crash cut short is opened at the next start', async (t) => {
+  const world = await withSet(t);
+  await create(world, {});
+  const seen = seenAtOpen(world);
+  await world.during(world.disks.attach('d'));
+  await world.during(world.disks.detach('d'));
+  const record = JSON.stringify(seen.written?.record);
+  await writeFile(join(world.stateDir, 'disks', 'd.json'), record);
+  const next = await world.reborn({ crash: true });
+  t.teardown(() => next.destroy());
+  await next.during(next.sets.check('s'));
+  t.equal(next.state(), 'online');
 });
 
 void test('an intent that cannot be recorded attaches nothing', async (t) => {
