@@ -72,7 +72,7 @@ bool Session::Pump() {
     if (quiescing_ || disk_.disk().state() == DiskState::kSuspended) return false;
     if (payload_ != nullptr) TakePayload();
     if (discard_ != nullptr) DiscardPayload();
-    if (replies_bytes_ >= kSendNowBytes) SendNow();
+    if (OwesReplies()) SendNow();
     if (payload_ != nullptr || discard_ != nullptr || parse_end_ - parse_begin_ < request_bytes()) {
       if (tls_ != nullptr ? DecryptReceived() : payload_ != nullptr && ReceiveNow()) continue;
       return true;
@@ -252,6 +252,7 @@ bool Session::ReceiveNow() {
   const ssize_t got = ::recvmsg(socket_.get(), &receive_message_, MSG_DONTWAIT);
   if (got <= 0) return false;  // if it is more than "not yet", the ring's receive will say so
   turn_payload_bytes_ += static_cast<uint64_t>(got);
+  unanswered_bytes_ += static_cast<uint64_t>(got);
   record_->bytes_in.Add(static_cast<uint64_t>(got));
   Received(static_cast<size_t>(got));
   return true;

@@ -53,6 +53,9 @@ class Session final : public Connection {
   /// Replies of this many bytes leave at once, while they are in the processor's cache; fewer wait
   /// for the others of the turn and leave with them.
   static constexpr size_t kSendNowBytes = 64 * 1024;
+  /// After this many bytes of payload a client shall have the replies to what it sent before: it
+  /// may have nothing left to send without them.
+  static constexpr uint64_t kUnansweredBytesMax = 128 * 1024;
   /// What one session may do before the others of its shard have their turn; about a millisecond.
   static constexpr uint64_t kTurnBytesMax = 2U << 20;
   static constexpr uint32_t kTurnRequestsMax = 64;
@@ -108,6 +111,10 @@ class Session final : public Connection {
   bool Pump();
   bool TurnIsOver() const {
     return turn_bytes_ >= kTurnBytesMax || turn_requests_ >= kTurnRequestsMax;
+  }
+  bool OwesReplies() const {
+    return replies_bytes_ >= kSendNowBytes ||
+           (!replies_.empty() && unanswered_bytes_ >= kUnansweredBytesMax);
   }
   void TakePayload();
   void DiscardPayload();
@@ -173,6 +180,7 @@ class Session final : public Connection {
   uint32_t turn_requests_ = 0;       // admitted in this turn
   uint64_t turn_bytes_ = 0;          // that they move
   uint64_t turn_payload_bytes_ = 0;  // received in this turn outside the ring
+  uint64_t unanswered_bytes_ = 0;    // the same, since replies were sent
 
   std::deque<Request*> replies_;
   size_t replies_bytes_ = 0;     // of all replies, with what of the first one is sent

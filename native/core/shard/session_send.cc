@@ -61,6 +61,7 @@ void Session::SendFailed(int errno_value) {
 
 /// Lists what is still to be sent of the replies that are ready; returns the number of vectors.
 size_t Session::GatherReplies() {
+  unanswered_bytes_ = 0;
   size_t skip = front_sent_bytes_;
   size_t vectors = 0;
   sending_ = 0;
