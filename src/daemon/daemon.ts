@@ -32,6 +32,7 @@ import {
 } from './activation.js';
 import { Alarms } from './alarms.js';
 import { codes } from './errors.js';
+import { raiseControlThread } from './priority.js';
 import { DaemonServices } from './services.js';
 import { createMetricsSources } from './sources.js';
 import { openStateDirectory } from './state-directory.js';
@@ -240,6 +241,7 @@ function createCore(options: {
       if (final) alarms.raise(`shard ${index}`, `not started again: ${message}`);
     },
   });
+  raiseControlThread(logger);
   const disks: DiskService = new DiskService({
     stateDir: config.stateDir,
     sets,
