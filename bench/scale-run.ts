@@ -133,20 +133,40 @@ async function measureRestart(
   await host.stack.startDev();
   await host.disksAre('online', disks);
   const { pid } = await host.admin.status();
-  const online = await changesTo(host, offset, 'online');
-  if (online.length !== disks) throw new Error(`${online.length} of ${disks} disks on record`);
+  const online = await changesTo(host, { offset, state: 'online', disks });
   return {
     restartMs: Math.max(...online) - (await startedMs(pid)),
     restartUnwraps: await host.unwrapsSince(beganMs),
   };
 }
 
-/** Wall times at which disks went into a state, from the audit log. */
-async function changesTo(host: ScaleHost, offset: number, state: string): Promise<number[]> {
-  const facts = await host.auditSince(offset);
-  return facts
-    .filter((fact) => fact.kind === 'disk-state' && fact['state'] === state)
-    .map(({ time }) => Date.parse(time));
+/** Wall times at which disks went into a state, when all are on record in the audit log. */
+async function changesTo(
+  host: ScaleHost,
+  { offset, state, disks }: { offset: number; state: string; disks: number },
+): Promise<number[]> {
+  const facts = await allOnRecord(host, {
+    offset,
+    count: disks,
+    wanted: (fact) => fact.kind === 'disk-state' && fact['state'] === state,
+  });
+  return facts.map(({ time }) => Date.parse(time));
+}
+
+/** A record may follow what it tells of. */
+async function allOnRecord(
+  host: ScaleHost,
+  options: { offset: number; count: number; wanted: (fact: Fact) => boolean },
+): Promise<Fact[]> {
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    const facts = (await host.auditSince(options.offset)).filter(options.wanted);
+    if (facts.length === options.count) return facts;
+    if (Date.now() > deadline) {
+      throw new Error(`${facts.length} of ${options.count} records are in the audit log`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
 }
 
 async function measureQuestions(
@@ -185,17 +205,21 @@ async function measureRevocation(
   await host.vault.disableKey(KEY);
   await host.admin.checkSet(SET);
   await host.disksAre('offline', disks);
-  const receipts = await receiptsOf(host, offset, disks);
+  const receipts = await allOnRecord(host, {
+    offset,
+    count: disks,
+    wanted: ({ kind }) => kind === 'offline-receipt',
+  });
   const answeredMs = Math.min(...receipts.map((fact) => Number(fact['verdictReceivedBootMs'])));
   const after = (field: string): number =>
     Math.max(...receipts.map((fact) => Number(fact[field]))) - answeredMs;
   const recordedMs = Math.max(...receipts.map(({ time }) => Date.parse(time)));
-  await host.vault.enableKey(KEY);
-  const healedAt = Date.now();
   const healOffset = await host.auditLengthBytes();
+  const healedAt = Date.now();
+  await host.vault.enableKey(KEY);
   await host.admin.checkSet(SET);
   await host.disksAre('online', disks);
-  const online = await changesTo(host, healOffset, 'online');
+  const online = await changesTo(host, { offset: healOffset, state: 'online', disks });
   return {
     revokeWipedMs: after('keyWipedBootMs'),
     revokeDrainedMs: after('drainedBootMs'),
@@ -208,19 +232,6 @@ async function measureRevocation(
 /** The daemon's records have wall time, its receipts boot time. */
 function wallMinusBootMs(): number {
   return Date.now() - addon.bootTimeMs();
-}
-
-async function receiptsOf(host: ScaleHost, offset: number, disks: number): Promise<Fact[]> {
-  const deadline = Date.now() + 60_000;
-  for (;;) {
-    const facts = await host.auditSince(offset);
-    const receipts = facts.filter(({ kind }) => kind === 'offline-receipt');
-    if (receipts.length === disks) return receipts;
-    if (Date.now() > deadline) {
-      throw new Error(`${receipts.length} of ${disks} receipts are in the audit log`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
 }
 
 /** What connections cost on a host whose disks are online. */
