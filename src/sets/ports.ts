@@ -25,6 +25,26 @@ export interface DekDigest {
   readonly digest: Uint8Array; // 32 bytes
 }
 
+/** A set key under the platform key (AES-256-GCM), as set records store it. */
+export interface SealedSetKey {
+  readonly nonce: Uint8Array; // 12 bytes
+  readonly ciphertext: Uint8Array; // 32 bytes
+  readonly tag: Uint8Array; // 16 bytes
+}
+
+/** The host's platform key in native memory (docs/KEYS.md section 4). */
+export interface PlatformKeyHandle {
+  /** 32 lower-case hex digits that tell one platform key from another, and nothing else of it. */
+  readonly id: string;
+}
+
+/** A DEK with all that opening it needs besides the key that sealed it. */
+export interface DekToOpen {
+  readonly sealed: SealedDek;
+  readonly aad: Uint8Array;
+  readonly digest: DekDigest;
+}
+
 /** Operations on set keys; implemented in C++ (dataplane facade), faked in tests. */
 export interface KeyCustody {
   generateSetKey(): SetKeyHandle;
@@ -43,4 +63,22 @@ export interface KeyCustody {
   bindLease(key: SetKeyHandle, lease: LeaseHandle): void;
   /** Generates a DEK, seals it, forgets it. */
   createDek(key: SetKeyHandle, aad: Uint8Array): { sealed: SealedDek; digest: DekDigest };
+  /**
+   * The DEK of one disk, sealed anew under the key of another set. Throws ERR_DEK_UNSEAL or
+   * ERR_DEK_DIGEST when `dek` is not what `from` sealed.
+   */
+  resealDek(request: {
+    from: SetKeyHandle;
+    to: SetKeyHandle;
+    dek: DekToOpen;
+    aad: Uint8Array;
+  }): SealedDek;
+  sealSetKey(platform: PlatformKeyHandle, key: SetKeyHandle, aad: Uint8Array): SealedSetKey;
+  /** Throws ERR_SET_KEY_UNSEAL: corrupt, tampered with, or sealed by another platform key. */
+  openSetKey(platform: PlatformKeyHandle, sealed: SealedSetKey, aad: Uint8Array): SetKeyHandle;
+  /** As createDek, sealed by the platform key: the outer layer of double encryption. */
+  createOuterDek(
+    platform: PlatformKeyHandle,
+    aad: Uint8Array,
+  ): { sealed: SealedDek; digest: DekDigest };
 }
