@@ -32,6 +32,19 @@ export async function unlinkDurable(path: string): Promise<void> {
   await syncDirectory(dirname(path));
 }
 
+/** Overwrites a file in place with zeros, makes that durable, and removes it. */
+export async function shredFile(path: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    const { size } = await file.stat();
+    await file.write(new Uint8Array(size), 0, size, 0);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await unlinkDurable(path);
+}
+
 /**
  * Directories that are being synced, and the sync that follows: whoever comes meanwhile shares it,
  * since the one under way may have begun before their rename. A thousand records written at once

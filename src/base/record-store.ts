@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { lstat, mkdir, readdir, readFile, unlink } from 'node:fs/promises';
+import { link, lstat, mkdir, readdir, readFile, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
-import { syncDirectory, unlinkDurable, writeFileAtomic } from './atomic-file.js';
+import { shredFile, syncDirectory, unlinkDurable, writeFileAtomic } from './atomic-file.js';
 import { messageOf } from './errors.js';
 import { NAME_PATTERN } from './names.js';
 import { describeIssues, formatIssues } from './schema-issues.js';
@@ -16,6 +16,9 @@ export interface BrokenRecord {
   readonly path: string;
   readonly message: string;
 }
+
+/** A second name of a record that was replaced and whose bytes are yet to be overwritten. */
+const SHRED_SUFFIX = '.json.shred';
 
 /** Read one after the other, ten thousand records would wait for the event loop 60,000 times. */
 const READS_AT_ONCE = 32;
@@ -53,6 +56,7 @@ export class RecordStore<T extends { readonly name: string }> {
     const files = (await readdir(this.#directory)).sort();
     for (const file of files) {
       if (file.endsWith('.json.tmp')) await unlink(join(this.#directory, file));
+      if (file.endsWith(SHRED_SUFFIX)) await shredFile(join(this.#directory, file));
     }
     const names = files
       .filter((file) => file.endsWith('.json'))
@@ -86,6 +90,20 @@ export class RecordStore<T extends { readonly name: string }> {
   async save(record: T): Promise<void> {
     const text = `${JSON.stringify(this.#schema.parse(record), null, 2)}\n`;
     await writeFileAtomic(this.pathOf(record.name), text, { mode: 0o600 });
+  }
+
+  /**
+   * As `save`, and then overwrites the bytes of the file that was replaced. What a crash leaves of
+   * that is done by the next `load`. Of older versions of the record, and of what a file system or
+   * drive has copied, it knows nothing.
+   */
+  async saveShredding(record: T): Promise<void> {
+    const path = this.pathOf(record.name);
+    const old = `${path}${SHRED_SUFFIX.slice('.json'.length)}`;
+    await link(path, old);
+    await syncDirectory(this.#directory);
+    await this.save(record);
+    await shredFile(old);
   }
 
   /** Removing a record that is gone already is no error. */

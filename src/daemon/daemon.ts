@@ -226,7 +226,7 @@ function createCore(options: {
     random,
     logger,
     timeoutMs: config.vault.timeoutMs,
-    disksUsing: (setId) => disks.namesUsing(setId),
+    disks: () => disks.ofSets,
   });
   const plane: DataPlane = new DataPlane({
     addon,

@@ -90,9 +90,8 @@ export class DaemonServices implements AdminServices {
     return Promise.resolve(this.#options.sets.views());
   }
 
-  // eslint-disable-next-line @typescript-eslint/require-await -- what it throws must be a rejection
   async showSet(name: string): Promise<SetView> {
-    return this.#options.sets.view(name);
+    return this.#options.sets.show(name);
   }
 
   async createSet(request: CreateSetRequest, caller: Caller): Promise<SetView> {

@@ -51,6 +51,8 @@ export type LifecycleEvent =
   | { readonly kind: 'detach' }
   | { readonly kind: 'restart' }
   | { readonly kind: 'shutdown' }
+  /** The header of the offline disk was destroyed. */
+  | { readonly kind: 'erased' }
   /** The set's access may have changed; also at every PROOF. */
   | { readonly kind: 'access' }
   /** Native code wiped the key because the lease ended. */

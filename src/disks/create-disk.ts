@@ -68,6 +68,7 @@ export function planDisk(
     name,
     uuid: context.uuid,
     set: { ...context.set.ref },
+    movingTo: null,
     sizeBytes,
     sectorSizeBytes,
     store: {

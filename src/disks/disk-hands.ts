@@ -3,19 +3,20 @@ import type { Clock } from '../base/clock.js';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { DATA_OFFSET_BYTES } from '../luks2/layout.js';
+import type { HeaderMetadata } from '../luks2/metadata.js';
 import type { Peer } from '../nbd/peer.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import { codes } from './errors.js';
 import type { DiskCause, DiskRef, EmitDiskEvent } from './events.js';
-import type { HeaderDek, HeaderStore } from './header-store.js';
+import { dekOf, type HeaderDek, type HeaderStore } from './header-store.js';
 import type { OfflineFacts } from './control.js';
 import type { Limiter } from './limiter.js';
 import type { DiskClient, DiskPlane, PlaneDisk, PlaneDiskEvent } from './ports.js';
 import type { DiskRecord } from './record.js';
 
 export interface DiskHandsOptions {
-  readonly record: DiskRecord;
-  readonly set: EncryptionSet | undefined;
+  readonly record: () => DiskRecord;
+  readonly set: () => EncryptionSet | undefined;
   readonly plane: DiskPlane;
   readonly headers: HeaderStore;
   readonly opening: Limiter;
@@ -39,7 +40,6 @@ export interface Decision {
  */
 export class DiskHands {
   readonly #options: DiskHandsOptions;
-  readonly #ref: DiskRef;
   #planeDisk: PlaneDisk | undefined;
   #dek: HeaderDek | undefined;
   #unlockedBootMs = 0;
@@ -47,9 +47,12 @@ export class DiskHands {
   #receiptId: string | undefined;
 
   constructor(options: DiskHandsOptions) {
-    const { name, uuid, set } = options.record;
     this.#options = options;
-    this.#ref = { name, uuid, set };
+  }
+
+  get #ref(): DiskRef {
+    const { name, uuid, set } = this.#options.record();
+    return { name, uuid, set };
   }
 
   get planeDisk(): PlaneDisk | undefined {
@@ -162,8 +165,19 @@ export class DiskHands {
     }
   }
 
+  /** Binds an open disk to the lease of its set, as the set's record wants it. */
+  followLease(set: EncryptionSet): void {
+    this.#planeDisk?.setLease(set.lease, set.leaseEnforced);
+  }
+
+  /** The header was written anew: a disk that resumes must know how its DEK is sealed now. */
+  noteHeader(metadata: HeaderMetadata): void {
+    if (this.#dek !== undefined) this.#dek = dekOf(metadata);
+  }
+
   async #loadHeader(set: EncryptionSet): Promise<HeaderDek> {
-    const { headers, record, emit } = this.#options;
+    const { headers, emit } = this.#options;
+    const record = this.#options.record();
     const { dek, repair } = await headers.load(record, {
       id: set.id,
       setKeyGeneration: set.record.setKeyGeneration,
@@ -173,7 +187,8 @@ export class DiskHands {
   }
 
   async #openPlane(set: EncryptionSet): Promise<PlaneDisk> {
-    const { plane, record, onPlaneEvent } = this.#options;
+    const { plane, onPlaneEvent } = this.#options;
+    const record = this.#options.record();
     const { name, uuid, sizeBytes, sectorSizeBytes, readOnly, dmCrypt, store } = record;
     return plane.openDisk(
       {
@@ -187,7 +202,7 @@ export class DiskHands {
         holes: !dmCrypt,
         direct: store.direct,
         lease: set.lease,
-        leaseEnforced: set.record.mode === 'immediate',
+        leaseEnforced: set.leaseEnforced,
       },
       onPlaneEvent,
     );
@@ -207,7 +222,8 @@ export class DiskHands {
   }
 
   #assertSet(): EncryptionSet {
-    const { set, record } = this.#options;
+    const set = this.#options.set();
+    const record = this.#options.record();
     if (set !== undefined) return set;
     throw new KeyholdError(
       codes.ERR_DISK_KEY_INACCESSIBLE,

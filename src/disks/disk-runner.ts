@@ -3,9 +3,11 @@ import { assertNever, KeyholdError, messageOf } from '../base/errors.js';
 import type { RecordStore } from '../base/record-store.js';
 import type { Peer } from '../nbd/peer.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
+import type { KeyCustody } from '../sets/ports.js';
 import type { Verdict } from '../vault/types.js';
 import { type AccessChange, changeRules, DiskAccess } from './disk-access.js';
 import { type Decision, DiskHands, type DiskHandsOptions } from './disk-hands.js';
+import { DiskKeys, type DiskSeat } from './disk-keys.js';
 import { DiskTimers } from './disk-timers.js';
 import { codes } from './errors.js';
 import type { DiskCause, DiskRef, DiskStateView } from './events.js';
@@ -22,11 +24,17 @@ import { transition } from './lifecycle.js';
 import { Linger } from './linger.js';
 import type { DiskClient, PlaneDiskEvent } from './ports.js';
 import type { DiskRecord } from './record.js';
-import { SerialQueue } from './serial-queue.js';
+import { SerialQueue } from '../base/serial-queue.js';
 import { causeOf, failureError, refusalError, sameState, viewState } from './state-view.js';
 import { deleteStoreOf } from './store-file.js';
 
-export interface DiskRunnerOptions extends Omit<DiskHandsOptions, 'onPlaneEvent'> {
+export interface DiskRunnerOptions extends Omit<
+  DiskHandsOptions,
+  'onPlaneEvent' | 'record' | 'set'
+> {
+  readonly record: DiskRecord;
+  readonly set: EncryptionSet | undefined;
+  readonly custody: KeyCustody;
   readonly records: RecordStore<DiskRecord>;
   /** How long a revoked disk outlives its last client. */
   readonly graceMs: number;
@@ -39,10 +47,12 @@ export interface DiskRunnerOptions extends Omit<DiskHandsOptions, 'onPlaneEvent'
  * event after the other. What happens is decided by `transition`, and done by DiskHands.
  */
 export class DiskRunner {
-  readonly ref: DiskRef;
+  /** What is done with the disk's key besides using it. */
+  readonly keys: DiskKeys;
   readonly #options: DiskRunnerOptions;
   readonly #hands: DiskHands;
   #record: DiskRecord;
+  #set: EncryptionSet | undefined;
   #control: DiskControl;
   #onlineRequestId: string | null = null;
   readonly #timers: DiskTimers;
@@ -58,15 +68,25 @@ export class DiskRunner {
   #failure: unknown;
 
   constructor(options: DiskRunnerOptions) {
-    const { name, uuid, set } = options.record;
-    this.ref = { name, uuid, set };
     this.#options = options;
     this.#record = options.record;
+    this.#set = options.set;
     this.#access = new DiskAccess(options.record.allow);
     this.#timers = new DiskTimers(options.clock, (timer) => this.#timerFired(timer));
     this.#linger = new Linger(options.lingerMs);
     this.#control = initialControl(options.record, options.clock.nowMs());
-    this.#hands = new DiskHands({ ...options, onPlaneEvent: (event) => this.#onPlaneEvent(event) });
+    this.#hands = new DiskHands({
+      ...options,
+      record: () => this.#record,
+      set: () => this.#set,
+      onPlaneEvent: (event) => this.#onPlaneEvent(event),
+    });
+    this.keys = this.#createKeys();
+  }
+
+  get ref(): DiskRef {
+    const { name, uuid, set } = this.#record;
+    return { name, uuid, set };
   }
 
   get record(): DiskRecord {
@@ -74,7 +94,7 @@ export class DiskRunner {
   }
 
   get set(): EncryptionSet | undefined {
-    return this.#options.set;
+    return this.#set;
   }
 
   get attached(): boolean {
@@ -177,6 +197,39 @@ export class DiskRunner {
       const failed = { disk: this.ref.name, state: this.state, error: this.#failure };
       throw failureError(event.kind, failed);
     });
+  }
+
+  #createKeys(): DiskKeys {
+    const { headers, custody, emit } = this.#options;
+    // eslint-disable-next-line @typescript-eslint/no-this-alias -- getters of another object
+    const runner = this;
+    const seat: DiskSeat = {
+      get ref() {
+        return runner.ref;
+      },
+      get record() {
+        return runner.#record;
+      },
+      get state() {
+        return runner.state;
+      },
+      get set() {
+        return runner.#set;
+      },
+      hands: this.#hands,
+      save: (record) => this.#write(record),
+      join: (set) => void (this.#set = set),
+      process: (event) => this.#process(event),
+    };
+    const inTurn = async <T>(doing: string, work: () => Promise<T>): Promise<T> => {
+      let result: T | undefined;
+      await this.#queue.run(async () => {
+        this.#assertOpen(doing);
+        result = await work();
+      });
+      return result as T;
+    };
+    return new DiskKeys({ seat, headers, custody, emit, inTurn });
   }
 
   #note(what: 'access' | 'clients'): void {
@@ -282,14 +335,14 @@ export class DiskRunner {
   }
 
   #noteOnline(): void {
-    const access = this.#options.set?.access;
-    this.#onlineRequestId = access?.kind === 'granted' ? (access.verdict.requestId ?? null) : null;
+    const access = this.#set?.access;
+    this.#onlineRequestId = access?.kind === 'granted' ? (access.verdict?.requestId ?? null) : null;
   }
 
   #failed(error: unknown): OfflineFacts {
     this.#failure = error;
     const nowMs = this.#options.clock.nowMs();
-    const facts = failureFacts(error, keyAccessOf(this.#options.set, nowMs), nowMs);
+    const facts = failureFacts(error, keyAccessOf(this.#set, nowMs), nowMs);
     const code = error instanceof KeyholdError ? error.code : 'ERR_INTERNAL';
     const { reason } = facts;
     this.#options.emit('open-failed', { disk: this.ref, reason, code, message: messageOf(error) });
@@ -297,7 +350,8 @@ export class DiskRunner {
   }
 
   #context(): LifecycleContext {
-    const { set, clock } = this.#options;
+    const { clock } = this.#options;
+    const set = this.#set;
     const nowMs = clock.nowMs();
     return {
       mode: set?.record.mode ?? 'immediate',
@@ -310,14 +364,14 @@ export class DiskRunner {
 
   /** When what is being done was decided: a denial's confirmation, else now. */
   #decidedBootMs(event: LifecycleEvent): number {
-    const access = this.#options.set?.access;
+    const access = this.#set?.access;
     if (event.kind === 'access' && access?.kind === 'denied') return access.denial.confirmedBootMs;
     return this.#options.clock.bootMs();
   }
 
   /** The denial that is acted on. */
   #believed(event: LifecycleEvent): Verdict | undefined {
-    const access = this.#options.set?.access;
+    const access = this.#set?.access;
     return event.kind === 'access' && access?.kind === 'denied' ? access.denial.verdict : undefined;
   }
 
@@ -352,7 +406,7 @@ export class DiskRunner {
   }
 
   #view(control: DiskControl): DiskStateView {
-    return viewState(control, { set: this.#options.set, requestId: this.#onlineRequestId });
+    return viewState(control, { set: this.#set, requestId: this.#onlineRequestId });
   }
 
   #onPlaneEvent(event: PlaneDiskEvent): void {
@@ -391,9 +445,9 @@ export class DiskRunner {
   }
 
   #delayMsOf(timer: TimerName): number {
-    const { clock, graceMs, set } = this.#options;
+    const { clock, graceMs } = this.#options;
     if (timer === 'linger') return this.#linger.begin(this.clients, clock.bootMs());
-    return timer === 'grace' ? graceMs : (set?.record.suspendTimeoutMs ?? 0);
+    return timer === 'grace' ? graceMs : (this.#set?.record.suspendTimeoutMs ?? 0);
   }
 
   #timerFired(timer: TimerName): void {

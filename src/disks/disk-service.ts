@@ -9,7 +9,7 @@ import type { Random } from '../base/random.js';
 import { type BrokenRecord, RecordStore } from '../base/record-store.js';
 import type { ExportDirectory } from '../nbd/exports.js';
 import type { Peer } from '../nbd/peer.js';
-import type { KeyCustody } from '../sets/ports.js';
+import type { KeyCustody, SetDisks } from '../sets/ports.js';
 import type { SetService } from '../sets/set-service.js';
 import { type CreateDiskOptions, createStore, planDisk } from './create-disk.js';
 import type { AccessChange } from './disk-access.js';
@@ -21,6 +21,7 @@ import { HeaderStore } from './header-store.js';
 import { Limiter } from './limiter.js';
 import type { DiskClient, DiskPlane } from './ports.js';
 import { type DiskRecord, diskRecordSchema } from './record.js';
+import { DisksOfSets } from './set-disks.js';
 import { type DiskView, viewDisk } from './view.js';
 
 /** A revoked disk in restart mode is kept this long after its last client has gone. */
@@ -49,6 +50,8 @@ export interface DiskServiceOptions {
 /** Every disk of the daemon: records, states, commands. */
 export class DiskService {
   readonly events: Emitter<DiskEvents>;
+  /** What sets see of their disks. */
+  readonly ofSets: SetDisks;
   readonly #options: DiskServiceOptions;
   readonly #records: RecordStore<DiskRecord>;
   readonly #headers: HeaderStore;
@@ -71,7 +74,15 @@ export class DiskService {
       schema: diskRecordSchema,
       uniqueId: (record) => record.uuid,
     });
-    this.#headers = new HeaderStore({ random });
+    this.#headers = new HeaderStore({
+      random,
+      discardRange: (...range) => options.plane.discardRange(...range),
+    });
+    this.ofSets = new DisksOfSets({
+      runners: this.#runners,
+      broken: () => this.broken(),
+      names: (setId) => this.namesUsing(setId),
+    });
     const changed = (event: { set: { id: string } }): void => this.#noteAccess(event.set.id);
     this.#unsubscribe = [
       sets.events.on('denied', changed),
@@ -95,7 +106,10 @@ export class DiskService {
       );
     }
     for (const record of records) this.#runners.set(record.name, this.#runnerFor(record));
-    for (const runner of this.#runners.values()) runner.noteAccess();
+    for (const runner of this.#runners.values()) {
+      if (runner.record.movingTo !== null) await this.#settleMove(runner);
+      runner.noteAccess();
+    }
   }
 
   broken(): BrokenRecord[] {
@@ -202,6 +216,30 @@ export class DiskService {
     return { allow: runner.record.allow, disconnected };
   }
 
+  /** Seals the disk's DEK under the key of another set; data and sessions go on. */
+  async move(name: string, setName: string): Promise<DiskView> {
+    const runner = this.#forCommand(name);
+    const target = this.#options.sets.get(setName);
+    await this.#refreshAccess(runner.record.set.name);
+    await this.#refreshAccess(setName);
+    await runner.keys.move(target);
+    return viewDisk(runner);
+  }
+
+  /** Destroys the header of an offline disk: its data is unreadable for ever. */
+  async erase(name: string, confirmation: string): Promise<DiskView> {
+    const runner = this.#forCommand(name);
+    if (confirmation !== name) {
+      throw new KeyholdError(
+        codes.ERR_DISK_CONFIRMATION,
+        `erasing disk ${name}: confirmed ${quoteName(confirmation)}, expected ${quoteName(name)}`,
+        { fields: { disk: name } },
+      );
+    }
+    await runner.keys.erase({ force: false });
+    return viewDisk(runner);
+  }
+
   /**
    * Refused unless the disk is offline. The store stays, wherever it lies, unless `deleteStore`:
    * whoever deletes a disk by mistake still has its data, and the key that the header names.
@@ -244,9 +282,10 @@ export class DiskService {
   }
 
   #runnerFor(record: DiskRecord): DiskRunner {
-    const { sets, plane, clock, random } = this.#options;
+    const { sets, plane, clock, random, custody } = this.#options;
     return new DiskRunner({
       record,
+      custody,
       set: sets.byId(record.set.id),
       plane,
       headers: this.#headers,
@@ -258,6 +297,16 @@ export class DiskService {
       lingerMs: this.#options.lingerMs ?? LINGER_MS_DEFAULT,
       emit: (kind, event) => this.events.emit(kind, event),
     });
+  }
+
+  async #settleMove(runner: DiskRunner): Promise<void> {
+    const { sets, logger } = this.#options;
+    try {
+      await runner.keys.settleMove((id) => sets.byId(id));
+    } catch (error) {
+      const disk = runner.record.name;
+      logger.error({ disk, cause: messageOf(error) }, 'an interrupted move cannot be settled');
+    }
   }
 
   #noteAccess(setId: string): void {

@@ -47,6 +47,16 @@ export const codes = defineErrors({
     summary: 'The disk was erased or is fenced and cannot be attached.',
     hint: 'delete the disk',
   },
+  ERR_DISK_LAYERS: {
+    kind: 'conflict',
+    summary: 'A disk cannot move between a set with double encryption and one without.',
+    hint: 'choose a set of the same kind; the number of layers is part of the store',
+  },
+  ERR_DISK_CONFIRMATION: {
+    kind: 'invalid',
+    summary: 'Erasing a disk must be confirmed by its name.',
+    hint: 'repeat the command with --confirm and the name of the disk',
+  },
   ERR_DISK_CLOSED: {
     kind: 'unavailable',
     summary: 'The daemon is stopping, or the disk was deleted meanwhile.',

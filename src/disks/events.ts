@@ -32,6 +32,7 @@ export type DiskCause =
   | 'lease-ended'
   | 'suspend-timeout'
   | 'grace-timeout'
+  | 'erase'
   | 'failure';
 
 /**
@@ -50,6 +51,12 @@ export interface DiskEvents {
     readonly allow: readonly string[];
   };
   deleted: { readonly disk: DiskRef; readonly storeRemoved: boolean };
+  /** The header carries these wrapped set keys, and no other, from now on. */
+  'header-rewrapped': { readonly disk: DiskRef; readonly kids: readonly string[] };
+  /** `disk.set` is the new set. */
+  moved: { readonly disk: DiskRef; readonly from: SetIdentity };
+  /** The header was overwritten; `discarded`: and the space given back to what lies below. */
+  erased: { readonly disk: DiskRef; readonly store: string; readonly discarded: boolean };
   /** State, reason or revoked changed. */
   state: {
     readonly disk: DiskRef;

@@ -9,6 +9,7 @@ import {
   encodeHeaderPair,
 } from '../luks2/header-pair.js';
 import {
+  DATA_OFFSET_BYTES,
   HEADER_BYTES,
   PRIMARY_OFFSET_BYTES,
   SALT_BYTES,
@@ -17,13 +18,29 @@ import {
 import type { HeaderMetadata } from '../luks2/metadata.js';
 import type { DekDigest, SealedDek } from '../sets/ports.js';
 import { codes } from './errors.js';
+import type { DiskPlane } from './ports.js';
 import type { DiskRecord } from './record.js';
+
+const ERASE_STEP_BYTES = 1024 * 1024;
 
 /** The sealed DEK with all that unlocking needs besides the set key. Nothing of it is secret. */
 export interface HeaderDek {
   readonly sealed: SealedDek;
   readonly aad: Uint8Array;
   readonly digest: DekDigest;
+}
+
+export function dekOf({ token, digest }: HeaderMetadata): HeaderDek {
+  return {
+    sealed: token.sealedDek,
+    digest,
+    aad: encodeDekAad({
+      diskUuid: token.diskUuid,
+      setId: token.set.id,
+      setKeyGeneration: token.setKeyGeneration,
+      dekGeneration: token.dekGeneration,
+    }),
+  };
 }
 
 export interface HeaderRepair {
@@ -42,9 +59,11 @@ export interface HeaderRepair {
  */
 export class HeaderStore {
   readonly #random: Random;
+  readonly #discard: DiskPlane['discardRange'];
 
-  constructor(options: { random: Random }) {
+  constructor(options: { random: Random; discardRange: DiskPlane['discardRange'] }) {
     this.#random = options.random;
+    this.#discard = options.discardRange;
   }
 
   /**
@@ -60,18 +79,66 @@ export class HeaderStore {
     try {
       const header = await readPair(what, file);
       assertBelongs(what, header.metadata, record, set);
-      const { token, digest } = header.metadata;
-      const dek = {
-        sealed: token.sealedDek,
-        digest,
-        aad: encodeDekAad({
-          diskUuid: token.diskUuid,
-          setId: token.set.id,
-          setKeyGeneration: token.setKeyGeneration,
-          dekGeneration: token.dekGeneration,
-        }),
-      };
+      const dek = dekOf(header.metadata);
       return { dek, repair: await this.#repair(what, { file, header, record }) };
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** What the header says, whoever's it is. Throws ERR_STORE_READ or ERR_LUKS2_…. */
+  async read(record: DiskRecord): Promise<HeaderMetadata> {
+    const what = `reading the header of disk ${record.name} in ${record.store.path}`;
+    const file = await openStore(what, record.store.path, 'r');
+    try {
+      return (await readPair(what, file)).metadata;
+    } finally {
+      await file.close();
+    }
+  }
+
+  /**
+   * Writes the header that `edit` makes of the present one, which must be that of the disk, and
+   * reads it back. Also for read-only disks: what is edited is how the key is kept, not the data.
+   */
+  async update(
+    record: DiskRecord,
+    edit: (metadata: HeaderMetadata) => HeaderMetadata,
+  ): Promise<HeaderMetadata> {
+    const what = `updating the header of disk ${record.name} in ${record.store.path}`;
+    const file = await openStore(what, record.store.path, 'r+');
+    try {
+      const { metadata, seqid } = await readPair(what, file);
+      assertSame(what, 'disk uuid', metadata.token.diskUuid, record.uuid);
+      try {
+        await this.write(file, edit(metadata), seqid + 1);
+      } catch (error) {
+        if (error instanceof KeyholdError) throw error;
+        throw readError(what, error);
+      }
+      return (await readPair(what, file)).metadata;
+    } finally {
+      await file.close();
+    }
+  }
+
+  /**
+   * Overwrites everything before the data with zeros, durably: both header copies and the area
+   * behind them. Not the data, which nobody can read any more. Returns whether the space could be
+   * discarded, so that a drive may forget its blocks too.
+   */
+  async erase(record: DiskRecord): Promise<boolean> {
+    const what = `erasing the header of disk ${record.name} in ${record.store.path}`;
+    const file = await openStore(what, record.store.path, 'r+');
+    try {
+      const zeros = new Uint8Array(ERASE_STEP_BYTES);
+      for (let offset = 0; offset < DATA_OFFSET_BYTES; offset += ERASE_STEP_BYTES) {
+        await file.write(zeros, 0, ERASE_STEP_BYTES, offset);
+      }
+      await file.sync();
+      return this.#discard(record.store.path, 0, DATA_OFFSET_BYTES);
+    } catch (error) {
+      throw readError(what, error);
     } finally {
       await file.close();
     }
@@ -176,14 +243,21 @@ function assertBelongs(
     ['sector size', sectorSizeBytes, record.sectorSizeBytes],
     ['hole rule', holes, !record.dmCrypt],
   ] as const;
-  for (const [field, actual, expected] of pairs) {
-    if (actual === expected) continue;
-    throw new KeyholdError(
-      codes.ERR_HEADER_MISMATCH,
-      `${what}: ${field} in the header is ${actual}, expected ${expected}`,
-      { fields: { field, actual, expected } },
-    );
-  }
+  for (const [field, actual, expected] of pairs) assertSame(what, field, actual, expected);
+}
+
+function assertSame<T extends string | number | boolean>(
+  what: string,
+  field: string,
+  actual: T,
+  expected: T,
+): void {
+  if (actual === expected) return;
+  throw new KeyholdError(
+    codes.ERR_HEADER_MISMATCH,
+    `${what}: ${field} in the header is ${actual}, expected ${expected}`,
+    { fields: { field, actual, expected } },
+  );
 }
 
 function readError(what: string, error: unknown): KeyholdError {

@@ -60,6 +60,11 @@ export function transition(
       return restart(control, context);
     case 'shutdown':
       return shutdown(control, context);
+    case 'erased':
+      return {
+        control: { attached: false, phase: offline(plainFacts('erased', context.nowMs)) },
+        effects: [RECORD_FIRST],
+      };
     case 'access':
       return accessChanged(control, context);
     case 'lease-ended':

@@ -78,6 +78,11 @@ export interface PlaneDisk {
   /** Closes one connection at once, whatever is under way on it. Unknown ids are ignored. */
   disconnectClient(id: number): void;
   clients(): DiskClient[];
+  /**
+   * From now on this lease counts; ERR_DISK_STATE when it is to be enforced on a serving disk and
+   * does not hold: then nothing has changed.
+   */
+  setLease(lease: LeaseHandle, enforced: boolean): void;
   /** Closes the store. The disk must be locked and have no clients. */
   close(): Promise<void>;
 }
@@ -103,4 +108,6 @@ export interface DiskPlane {
    * stays closed.
    */
   checkDirect(spec: Pick<DiskSpec, 'storePath' | 'sectorSizeBytes' | 'dataOffsetBytes'>): void;
+  /** Gives a range of a store back to what lies below; false where that cannot be done. */
+  discardRange(path: string, offsetBytes: number, lengthBytes: number): boolean;
 }

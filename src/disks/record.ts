@@ -53,6 +53,8 @@ const offlineSchema = z.strictObject({
   message: z.string().nullable(),
 });
 
+const setRefSchema = z.strictObject({ id: z.uuid(), name: z.string().regex(NAME_PATTERN) });
+
 /**
  * `state_dir/disks/NAME.json`. Where the disk is and what the operator wants; its key is in its
  * header.
@@ -62,7 +64,9 @@ export const diskRecordSchema = z
     version: z.literal(1),
     name: z.string().regex(NAME_PATTERN),
     uuid: z.uuid(),
-    set: z.strictObject({ id: z.uuid(), name: z.string().regex(NAME_PATTERN) }),
+    set: setRefSchema,
+    /** A move to this set has begun: the header says how far it came (docs/KEYS.md section 2). */
+    movingTo: setRefSchema.nullable().default(null),
     sizeBytes: z.int().min(512).max(DISK_BYTES_MAX),
     sectorSizeBytes: z.union([z.literal(512), z.literal(4096)]),
     store: z.strictObject({

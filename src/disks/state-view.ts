@@ -11,7 +11,7 @@ export function viewState(
   { phase }: DiskControl,
   { set, requestId }: { set: EncryptionSet | undefined; requestId: string | null },
 ): DiskStateView {
-  const keyVersion = set?.record.keys[0]?.keyVersion ?? null;
+  const keyVersion = set?.record.keys.find(({ role }) => role === 'current')?.keyVersion ?? null;
   switch (phase.kind) {
     case 'offline':
       return {
@@ -99,6 +99,8 @@ export function causeOf(event: LifecycleEvent, inherited: DiskCause | undefined)
       return 'failure';
     case 'clients':
       return 'access';
+    case 'erased':
+      return 'erase';
     case 'attach':
     case 'detach':
     case 'restart':

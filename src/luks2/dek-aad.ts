@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+import { assertGeneration, uuidBytes } from './aad-fields.js';
 
 const MAGIC = 'keyhold-dek\0';
 const AAD_FORMAT_VERSION = 1;
 export const DEK_AAD_BYTES = 56;
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
-const GENERATION_MAX = 2 ** 32 - 1;
 
 /**
  * The additional data that binds a sealed DEK to its disk, set and generations: moved into another
@@ -32,20 +30,4 @@ export function encodeDekAad(binding: {
   aad.writeUInt32BE(assertGeneration(binding.setKeyGeneration, 'setKeyGeneration'), 48);
   aad.writeUInt32BE(assertGeneration(binding.dekGeneration, 'dekGeneration'), 52);
   return new Uint8Array(aad);
-}
-
-function uuidBytes(uuid: string, field: string): Uint8Array {
-  if (!UUID.test(uuid)) {
-    throw new Error(`encode DEK AAD: ${field} is ${JSON.stringify(uuid)}, expected a uuid`);
-  }
-  return Buffer.from(uuid.replaceAll('-', ''), 'hex');
-}
-
-function assertGeneration(generation: number, field: string): number {
-  if (!Number.isInteger(generation) || generation < 1 || generation > GENERATION_MAX) {
-    throw new Error(
-      `encode DEK AAD: ${field} is ${generation}, expected an integer from 1 to ${GENERATION_MAX}`,
-    );
-  }
-  return generation;
 }

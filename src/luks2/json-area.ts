@@ -9,6 +9,7 @@ import {
   HOLES_REQUIREMENT,
   KID_LENGTH_MAX,
   NAME_LENGTH_MAX,
+  PLATFORM_SEAL_BYTES,
   TOKEN_TYPE,
   WRAPPED_SET_KEY_BYTES,
   WRAPPED_SET_KEYS_MAX,
@@ -74,11 +75,18 @@ const tokenSchema = z.strictObject({
   dekGeneration: generation,
   wrappedSetKeys: z
     .array(
-      z.strictObject({
-        kid: text(KID_LENGTH_MAX),
-        alg: z.literal('RSA-OAEP-256'),
-        value: base64Bytes(WRAPPED_SET_KEY_BYTES),
-      }),
+      z.discriminatedUnion('alg', [
+        z.strictObject({
+          kid: text(KID_LENGTH_MAX),
+          alg: z.literal('RSA-OAEP-256'),
+          value: base64Bytes(WRAPPED_SET_KEY_BYTES),
+        }),
+        z.strictObject({
+          kid: text(KID_LENGTH_MAX),
+          alg: z.literal('A256GCM'),
+          value: base64Bytes([PLATFORM_SEAL_BYTES]),
+        }),
+      ]),
     )
     .min(1)
     .max(WRAPPED_SET_KEYS_MAX),

@@ -7,12 +7,12 @@ export interface HeaderDigest {
   readonly digest: Uint8Array; // 32 bytes
 }
 
-/** The set key under one customer key. */
+/** The set key under one customer key, or under the platform key of a host. */
 export interface WrappedSetKey {
-  /** Versioned key id: `https://vault/keys/name/version`. */
+  /** Versioned key id, `https://vault/keys/name/version`; `platform:ID` under a platform key. */
   readonly kid: string;
-  readonly alg: 'RSA-OAEP-256';
-  /** As long as the RSA modulus: 256, 384 or 512 bytes. */
+  readonly alg: 'RSA-OAEP-256' | 'A256GCM';
+  /** As long as the RSA modulus: 256, 384 or 512 bytes; under a platform key 60. */
   readonly value: Uint8Array;
 }
 
@@ -63,6 +63,9 @@ export const DIGEST_ITERATIONS_MAX = 2 ** 20;
 
 /** Wrapped sizes of RSA-2048, RSA-3072 and RSA-4096. */
 export const WRAPPED_SET_KEY_BYTES: readonly number[] = [256, 384, 512];
+
+/** Nonce, ciphertext and tag of a set key under a platform key. */
+export const PLATFORM_SEAL_BYTES = 12 + 32 + 16;
 
 export const HOLES_REQUIREMENT = 'keyhold-holes';
 export const TOKEN_TYPE = 'keyhold';

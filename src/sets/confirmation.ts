@@ -24,10 +24,11 @@ export const PROPAGATING_SPREAD_MS = 5000;
 export const PROPAGATING_SPACING_MS = PROPAGATING_SPREAD_MS / 2 + 10;
 
 /**
- * `identity` is the loss of the identity itself: confirmed like a propagating denial, but whether
- * it counts is for whoever holds the lease to say, as the vault reports it as NO-ANSWER.
+ * `conditional` is the loss of the identity itself, or the vault's firewall: confirmed like a
+ * propagating denial, but whether it counts is for whoever holds the lease to say, as the vault
+ * reports it as NO-ANSWER.
  */
-export type Evidence = 'certain' | 'propagating' | 'identity';
+export type Evidence = 'certain' | 'propagating' | 'conditional';
 
 export interface Suspicion {
   readonly kind: 'suspected';
@@ -62,11 +63,15 @@ export function observe(
   if (verdict.kind === 'PROOF') return { confirmation: CLEAR, recheckMs: undefined };
   const evidence = evidenceOf(verdict);
   const known = confirmation.kind === 'clear' ? undefined : confirmation.evidence;
-  // The loss of an identity says nothing for or against a denial that the vault itself uttered.
+  // What is conditional says nothing for or against a denial that the vault itself uttered.
   const counts =
-    evidence !== undefined && (evidence !== 'identity' || (known ?? 'identity') === 'identity');
+    evidence !== undefined &&
+    (evidence !== 'conditional' || (known ?? 'conditional') === 'conditional');
   if (!counts) return withoutAnswer(confirmation);
-  if (confirmation.kind === 'confirmed' && (known !== 'identity' || evidence === 'identity')) {
+  if (
+    confirmation.kind === 'confirmed' &&
+    (known !== 'conditional' || evidence === 'conditional')
+  ) {
     return { confirmation, recheckMs: undefined };
   }
   return denied(confirmation, { evidence, startedBootMs: verdict.startedBootMs, nowMs });
@@ -132,8 +137,7 @@ function evidenceOf(verdict: Verdict): Evidence | undefined {
       return 'propagating';
     case 'denied-identity':
     case 'denied-network':
-      if (verdict.kind === 'DENIED') return 'propagating';
-      return verdict.class === 'denied-identity' ? 'identity' : undefined;
+      return verdict.kind === 'DENIED' ? 'propagating' : 'conditional';
     case 'proof':
     case 'no-answer':
     case 'ambiguous':

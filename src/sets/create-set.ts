@@ -1,159 +1,179 @@
 // SPDX-License-Identifier: Apache-2.0
-import { constants, createPublicKey, publicEncrypt } from 'node:crypto';
-import type { Clock } from '../base/clock.js';
 import { KeyholdError } from '../base/errors.js';
-import type { Random } from '../base/random.js';
-import type { Canary, CustomerKey, SetKeyHandle, VaultAccess } from '../vault/types.js';
+import type { SetKeyHandle } from '../vault/types.js';
 import { codes } from './errors.js';
-import type { KeyCustody } from './ports.js';
 import {
-  LEASE_MS_DEFAULT,
-  PROBE_INTERVAL_MS_DEFAULT,
+  PROFILES,
+  type ProfileName,
   type RevocationMode,
+  ROTATION_INTERVAL_MS_DEFAULT,
+  type SetKeyRecord,
   type SetRecord,
   SUSPEND_TIMEOUT_MS_DEFAULT,
 } from './record.js';
+import { makeHostSeal } from './set-key-source.js';
+import { type LendKey, wrapUnder, type WrapContext } from './wrap.js';
 
-/**
- * Bytes of a canary: as long as a set key, so that probing costs the vault what unwrapping does.
- */
-const CANARY_BYTES = 32;
-
-export interface CreateSetOptions {
-  readonly name: string;
-  /** Versioned or versionless URL of the customer key. */
-  readonly keyUrl: string;
-  readonly identity: string;
+/** What can be changed later too. */
+export interface SetPolicy {
   readonly mode: RevocationMode;
-  readonly probeIntervalMs?: number;
-  readonly leaseMs?: number;
-  readonly suspendTimeoutMs?: number;
-  readonly allowPurgeable?: boolean;
-  readonly holdOnHeal?: boolean;
+  readonly probeIntervalMs: number;
+  readonly leaseMs: number;
+  readonly suspendTimeoutMs: number;
+  readonly rotationIntervalMs: number;
+  readonly holdOnHeal: boolean;
+  readonly revokeWhen: SetRecord['revokeWhen'];
+  readonly onExpiry: SetRecord['onExpiry'];
+  readonly identityDenied: SetRecord['identityDenied'];
+  readonly networkDenied: SetRecord['networkDenied'];
 }
 
-export type FilledCreateSetOptions = Required<CreateSetOptions>;
+export interface CreateSetOptions extends Partial<SetPolicy> {
+  readonly name: string;
+  /** Versioned or versionless URL of the customer key; left out: the platform key. */
+  readonly keyUrl?: string;
+  /** Of a second customer key, best in another vault. */
+  readonly key2Url?: string;
+  readonly identity: string;
+  readonly mode: RevocationMode;
+  /** Where the figures come from that are not given. */
+  readonly profile?: ProfileName;
+  readonly allowPurgeable?: boolean;
+  /** The host may stand in for a vault that gives no answer (docs/KEYS.md section 5). */
+  readonly availabilityKey?: boolean;
+  /** Every disk gets an outer layer under the platform key. */
+  readonly double?: boolean;
+}
 
+export interface FilledCreateSetOptions extends SetPolicy {
+  readonly name: string;
+  readonly identity: string;
+  readonly keyUrls: readonly string[];
+  readonly allowPurgeable: boolean;
+  readonly availabilityKey: boolean;
+  readonly double: boolean;
+}
+
+/** Throws ERR_SET_OPTION for options that contradict each other. */
 export function fillCreateSetOptions(options: CreateSetOptions): FilledCreateSetOptions {
+  const { keyUrl, key2Url, profile = 'default', ...given } = options;
+  const { name } = options;
+  const refuse = (what: string): never => {
+    throw new KeyholdError(codes.ERR_SET_OPTION, `creating encryption set ${name}: ${what}`, {
+      fields: { set: name },
+    });
+  };
+  if (keyUrl === undefined && key2Url !== undefined) {
+    return refuse('a second customer key without a first one');
+  }
+  if (keyUrl === undefined && options.availabilityKey === true) {
+    return refuse('an availability key without a customer key that it could stand in for');
+  }
+  if (options.revokeWhen === 'all' && key2Url === undefined) {
+    return refuse('revoke-when is all, expected any in a set with one customer key');
+  }
   return {
-    probeIntervalMs: PROBE_INTERVAL_MS_DEFAULT,
-    leaseMs: LEASE_MS_DEFAULT,
+    ...PROFILES[profile],
     suspendTimeoutMs: SUSPEND_TIMEOUT_MS_DEFAULT,
+    rotationIntervalMs: ROTATION_INTERVAL_MS_DEFAULT,
     allowPurgeable: false,
     holdOnHeal: false,
-    ...options,
+    revokeWhen: 'any',
+    onExpiry: 'warn',
+    identityDenied: 'lease',
+    networkDenied: 'lease',
+    availabilityKey: false,
+    double: false,
+    ...given,
+    keyUrls: [keyUrl, key2Url].filter((url) => url !== undefined),
   };
 }
 
 /**
- * Makes a set key and its record, and has the vault prove that it can be had again. Nothing is
+ * Makes a set key and its record, and has every vault prove that it can be had again. Nothing is
  * written; if the call fails, no key is left in memory either.
  */
 export async function prepareSet(
   options: FilledCreateSetOptions,
-  context: {
-    vault: VaultAccess;
-    custody: KeyCustody;
-    random: Random;
-    clock: Clock;
-    unwrapTimeoutMs: number;
-  },
+  context: WrapContext,
 ): Promise<{ record: SetRecord; key: SetKeyHandle }> {
-  const { vault, custody, random, unwrapTimeoutMs: timeoutMs } = context;
-  const { identity, keyUrl: url, allowPurgeable } = options;
-  const customerKey = await vault.fetchCustomerKey({ identity, url, allowPurgeable });
-  const key = custody.generateSetKey();
+  // Before anything is made: a set that could not keep what it promises is none.
+  if (options.double) context.platform();
+  const key = context.custody.generateSetKey();
   try {
-    const wrapped = custody.wrapSetKey(key, customerKey);
-    const { kid } = customerKey;
-    const unwrapped = await vault.unwrapSetKey({ identity, kid, wrapped, timeoutMs });
-    try {
-      assertSameKey(custody, { made: key, unwrapped: unwrapped.key, set: options.name, kid });
-    } finally {
-      unwrapped.key.wipe();
-    }
-    const canary = makeCanary(customerKey, random);
-    const nowMs = context.clock.nowMs();
-    return { record: recordFor(options, { customerKey, wrapped, canary, random, nowMs }), key };
+    const lend: LendKey = (use) => Promise.resolve(use(key));
+    const keys = await wrapUnderAll(options, lend, context);
+    return { record: recordFor(options, { keys, key, context }), key };
   } catch (error) {
     key.wipe();
     throw error;
   }
 }
 
-/**
- * A canary is made with node:crypto and not in native code, since its plaintext is worth nothing:
- * it proves access, and protects no secret.
- */
-export function makeCanary(key: Pick<CustomerKey, 'modulus' | 'exponent'>, random: Random): Canary {
-  const plaintext = random.bytes(CANARY_BYTES);
-  const publicKey = createPublicKey({
-    format: 'jwk',
-    key: {
-      kty: 'RSA',
-      n: Buffer.from(key.modulus).toString('base64url'),
-      e: Buffer.from(key.exponent).toString('base64url'),
-    },
-  });
-  const wrapped = publicEncrypt(
-    { key: publicKey, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' },
-    plaintext,
-  );
-  return { plaintext, wrapped: new Uint8Array(wrapped) };
+async function wrapUnderAll(
+  { name: set, identity, keyUrls, allowPurgeable }: FilledCreateSetOptions,
+  lend: LendKey,
+  context: WrapContext,
+): Promise<SetKeyRecord[]> {
+  const keys: SetKeyRecord[] = [];
+  for (const [index, url] of keyUrls.entries()) {
+    const slot = index === 0 ? 1 : 2;
+    const key = await wrapUnder({ set, identity, url, slot, allowPurgeable, lend }, context);
+    assertOtherKey(set, key, keys[0]);
+    keys.push(key);
+  }
+  return keys;
 }
 
-function assertSameKey(
-  custody: KeyCustody,
-  found: { made: SetKeyHandle; unwrapped: SetKeyHandle; set: string; kid: string },
+/** Two slots of one key would be no second way, and no second say. */
+export function assertOtherKey(
+  set: string,
+  key: SetKeyRecord,
+  other: SetKeyRecord | undefined,
 ): void {
-  if (custody.sameSetKey(found.made, found.unwrapped)) return;
+  if (other === undefined || withoutVersion(other.kid) !== withoutVersion(key.kid)) return;
   throw new KeyholdError(
-    codes.ERR_SET_KEY_VERIFY,
-    `creating encryption set ${found.set}: ${found.kid} unwrapped the new set key to other bytes ` +
-      'than were wrapped',
-    { fields: { set: found.set, kid: found.kid } },
+    codes.ERR_SET_OPTION,
+    `encryption set ${set}: both customer keys are ${withoutVersion(key.kid)}, expected two keys`,
+    { fields: { set, kid: key.kid } },
   );
+}
+
+function withoutVersion(kid: string): string {
+  return kid.slice(0, kid.lastIndexOf('/'));
 }
 
 function recordFor(
   options: FilledCreateSetOptions,
-  made: {
-    customerKey: CustomerKey;
-    wrapped: Uint8Array;
-    canary: Canary;
-    random: Random;
-    nowMs: number;
-  },
+  made: { keys: SetKeyRecord[]; key: SetKeyHandle; context: WrapContext },
 ): SetRecord {
-  const { customerKey, wrapped, canary } = made;
-  const { keyUrl: url } = options;
+  const { keys, key, context } = made;
+  const { custody, random, clock } = context;
+  const nowMs = clock.nowMs();
+  const id = random.uuid();
+  const generation = 1;
+  const seal = (purpose: 'platform' | 'availability'): SetRecord['platform'] =>
+    makeHostSeal(custody, {
+      platform: context.platform(),
+      key,
+      purpose,
+      setId: id,
+      generation,
+      nowMs,
+    });
+  const { keyUrls: _, availabilityKey, ...policy } = options;
   return {
     version: 1,
-    name: options.name,
-    id: made.random.uuid(),
-    mode: options.mode,
-    identity: options.identity,
-    keys: [
-      {
-        kid: customerKey.kid,
-        keyName: customerKey.name,
-        keyVersion: customerKey.version,
-        url,
-        versionless: !url.replace(/\/+$/, '').endsWith(`/${customerKey.version}`),
-        wrappedSetKey: base64(wrapped),
-        canary: { plaintext: base64(canary.plaintext), wrapped: base64(canary.wrapped) },
-      },
-    ],
-    setKeyGeneration: 1,
-    probeIntervalMs: options.probeIntervalMs,
-    leaseMs: options.leaseMs,
-    suspendTimeoutMs: options.suspendTimeoutMs,
-    allowPurgeable: options.allowPurgeable,
-    holdOnHeal: options.holdOnHeal,
-    createdAt: new Date(made.nowMs).toISOString(),
+    ...policy,
+    id,
+    keys,
+    platform: keys.length === 0 ? seal('platform') : null,
+    availability: availabilityKey ? seal('availability') : null,
+    setKeyGeneration: generation,
+    denied: [],
+    retired: [],
+    spreading: false,
+    purge: null,
+    createdAt: new Date(nowMs).toISOString(),
   };
-}
-
-function base64(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('base64');
 }

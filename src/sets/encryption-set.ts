@@ -1,94 +1,125 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Clock, Timer } from '../base/clock.js';
-import { KeyholdError } from '../base/errors.js';
 import type { SetKeyHandle, Verdict, VaultAccess } from '../vault/types.js';
-import type { Alarm, Denial, EmitSetEvent, SetAccess, SetIdentity } from './access.js';
-import { codes } from './errors.js';
-import type { KeyCustody, LeaseHandle } from './ports.js';
+import type { Alarm, Denial, EmitSetEvent, GrantedBy, SetAccess, SetIdentity } from './access.js';
+import {
+  denialOf,
+  expiredVerdict,
+  purgedError,
+  refusedAccess,
+  standingDenials,
+  standingState,
+} from './denials.js';
+import {
+  deniedKeys,
+  hasExpired,
+  isBelieved,
+  isRevoked,
+  type KeyState,
+  mayUseAvailability,
+  type PolicyInput,
+  UNPROBED,
+  warningsOf,
+} from './policy.js';
+import { SetAlarm } from './alarm.js';
+import type { KeyCustody, LeaseHandle, PlatformKeyHandle } from './ports.js';
 import type { ProbeReport } from './probe-line.js';
 import type { ProbeScheduler } from './probe-scheduler.js';
-import type { SetKeyRecord, SetRecord } from './record.js';
+import { counts, type SetKeyRecord, type SetRecord, type StandingDenial } from './record.js';
 import { SetKeyCache } from './set-key-cache.js';
+import { SetKeySource } from './set-key-source.js';
+import { Subscriptions } from './subscriptions.js';
+import type { LendKey } from './wrap.js';
+import { type WrappedKey, wrappedKeysOf } from './wrapped-keys.js';
 
 /** Timers do not count machine suspend, the lease does: look again at least this often. */
 const LEASE_CHECK_MS_MAX = 30_000;
+
+/** The availability key takes over when so few probe intervals of the lease are left. */
+const AVAILABILITY_INTERVALS_LEFT = 2;
 
 export interface EncryptionSetOptions {
   readonly record: SetRecord;
   readonly vault: VaultAccess;
   readonly custody: KeyCustody;
+  /** Throws when the host has no platform key. */
+  readonly platform: () => PlatformKeyHandle;
   readonly scheduler: ProbeScheduler;
   readonly clock: Clock;
   readonly unwrapTimeoutMs: number;
   readonly emit: EmitSetEvent;
+  /** The denials that stand are others: they outlive a restart where the record keeps them. */
+  readonly onDenials?: (denied: readonly StandingDenial[]) => void;
 }
 
-/** The last verdict of one customer key, for people. */
-export interface KeyStatus {
+/** The last verdict of one customer key version, for people. */
+export interface KeyStatus extends KeyState {
   readonly key: SetKeyRecord;
-  readonly verdict: Verdict | undefined;
-  /** Since when the verdict has been of this kind. */
-  readonly sinceMs: number | undefined;
-}
-
-interface KeyState {
-  readonly verdict: Verdict;
-  readonly sinceMs: number;
-  readonly denied: boolean;
-}
-
-/** A set key under its customer keys, as headers carry it. */
-export interface WrappedKey {
-  readonly kid: string;
-  readonly alg: 'RSA-OAEP-256';
-  readonly value: Uint8Array;
 }
 
 /**
  * One encryption set at work: keeps the lease by the verdicts of its keys, holds the set key while
- * the lease holds, and knows at any moment whether disks may have their keys.
+ * the lease holds, and knows at any moment whether disks may have their keys. What verdicts come to
+ * is decided in policy.ts.
  */
 export class EncryptionSet {
-  readonly record: SetRecord;
   readonly lease: LeaseHandle;
   readonly #options: EncryptionSetOptions;
   readonly #setKey: SetKeyCache;
+  readonly #source: SetKeySource;
+  readonly #subscriptions: Subscriptions;
+  readonly #alarm: SetAlarm;
   readonly #keyStates = new Map<string, KeyState>();
+  #record: SetRecord;
   #access: SetAccess;
-  #alarm: Alarm | undefined;
   #timer: Timer | undefined;
-  #subscriptions: Array<() => void> = [];
 
   constructor(options: EncryptionSetOptions) {
-    const { record, vault, custody, clock, emit } = options;
-    this.record = record;
+    const { record, custody, clock, emit } = options;
+    this.#record = record;
     this.lease = custody.createLease();
     this.#options = options;
     this.#access = { kind: 'unknown', sinceMs: clock.nowMs() };
-    this.#setKey = new SetKeyCache({
+    this.#alarm = new SetAlarm({ set: this.ref, clock, emit });
+    this.#source = new SetKeySource({
+      ...options,
       set: this.ref,
-      identity: record.identity,
-      keys: record.keys,
-      vault,
-      custody,
-      lease: this.lease,
+      record: () => this.#record,
       timeoutMs: options.unwrapTimeoutMs,
-      emit,
-      assertGranted: () => this.assertGranted(),
+      isDenied: (key) => deniedKeys(this.#policy()).includes(key),
+      mayUseAvailability: () => mayUseAvailability(this.#policy()),
       onUnwrapDenied: () => void this.probe().catch(() => undefined),
     });
+    this.#setKey = new SetKeyCache({
+      set: this.ref,
+      custody,
+      lease: this.lease,
+      emit,
+      assertGranted: () => this.assertGranted(),
+      obtain: (by) => this.#source.obtain(by),
+    });
+    this.#subscriptions = new Subscriptions(options.scheduler, (report) => this.#onReport(report));
+    for (const denial of record.denied) {
+      if (record.keys.some(({ kid }) => kid === denial.kid)) {
+        this.#keyStates.set(denial.kid, standingState(denial));
+      }
+    }
+  }
+
+  get record(): SetRecord {
+    return this.#record;
   }
 
   get ref(): SetIdentity {
-    return { id: this.record.id, name: this.record.name };
+    return { id: this.#record.id, name: this.#record.name };
   }
 
   get id(): string {
-    return this.record.id;
+    return this.#record.id;
   }
 
   get name(): string {
-    return this.record.name;
+    return this.#record.name;
   }
 
   /** What the set may do now; a lease that ended unnoticed is noticed here. */
@@ -98,52 +129,62 @@ export class EncryptionSet {
   }
 
   get alarm(): Alarm | undefined {
-    return this.#alarm;
+    return this.#alarm.current;
   }
 
-  /** Undefined while there is no lease: never proved, denied or lapsed. */
+  get warnings(): string[] {
+    return warningsOf(this.#policy());
+  }
+
+  /** Undefined while there is no lease: never proved, denied or lapsed, or on the platform key. */
   get leaseMsLeft(): number | undefined {
-    if (this.access.kind !== 'granted') return undefined;
+    if (this.access.kind !== 'granted' || !this.hasLease) return undefined;
     return Math.max(0, this.lease.deadlineBootMs() - this.#options.clock.bootMs());
   }
 
+  /** False on the platform key, which nobody can take away. */
+  get hasLease(): boolean {
+    return this.#record.platform === null;
+  }
+
+  /** Native code wipes the disks' keys when the lease ends. */
+  get leaseEnforced(): boolean {
+    return this.hasLease && this.#record.mode === 'immediate';
+  }
+
+  /** What headers carry: docs/KEYS.md section 1. */
   get wrappedKeys(): WrappedKey[] {
-    return this.record.keys.map(({ kid, wrappedSetKey }) => ({
-      kid,
-      alg: 'RSA-OAEP-256',
-      value: new Uint8Array(Buffer.from(wrappedSetKey, 'base64')),
-    }));
+    return wrappedKeysOf(this.#record);
   }
 
   keyStatus(): KeyStatus[] {
-    return this.record.keys.map((key) => {
-      const state = this.#keyStates.get(key.kid);
-      return { key, verdict: state?.verdict, sinceMs: state?.sinceMs };
-    });
+    return this.#record.keys.map((key) => ({ key, ...this.#stateOf(key.kid) }));
   }
 
-  /** Starts probing. */
+  /** Starts probing; a set on the platform key is granted at once. */
   start(): void {
-    const { identity, probeIntervalMs: intervalMs, keys, id } = this.record;
-    this.#subscriptions = keys.map(({ kid, canary }) =>
-      this.#options.scheduler.subscribe(
-        { identity, kid },
-        {
-          id,
-          intervalMs,
-          canary: {
-            plaintext: new Uint8Array(Buffer.from(canary.plaintext, 'base64')),
-            wrapped: new Uint8Array(Buffer.from(canary.wrapped, 'base64')),
-          },
-          onReport: (report) => this.#onReport(report),
-        },
-      ),
-    );
+    this.#subscriptions.follow(this.#record);
+    this.#reconsider();
+  }
+
+  /**
+   * From now on the set is what `record` says: other keys, another policy. Access is judged anew
+   * by what is known of the keys; a key that is new here is probed first.
+   */
+  replaceRecord(record: SetRecord): void {
+    const hadLease = this.hasLease;
+    this.#record = record;
+    for (const kid of this.#keyStates.keys()) {
+      if (!record.keys.some((key) => key.kid === kid)) this.#keyStates.delete(kid);
+    }
+    if (hadLease !== this.hasLease) this.#setKey.wipe('another kind of key');
+    this.#subscriptions.follow(record);
+    this.#reconsider();
   }
 
   /** Probes every key now; denials come back confirmed. Access has changed when it resolves. */
   async probe(): Promise<ProbeReport[]> {
-    const { identity, keys, id } = this.record;
+    const { identity, keys, id } = this.#record;
     const { scheduler } = this.#options;
     return Promise.all(keys.map(({ kid }) => scheduler.probeNow({ identity, kid }, id)));
   }
@@ -157,120 +198,206 @@ export class EncryptionSet {
     return this.#setKey.use(use);
   }
 
-  /** Takes over the set key that creation made and verified. */
-  adoptSetKey(key: SetKeyHandle): void {
-    this.#setKey.adopt(key);
+  /**
+   * Lends the set key for wrapping it anew, also while access is not granted, by any way that is
+   * open (docs/KEYS.md section 2). Throws ERR_SET_KEY_UNAVAILABLE naming what was tried.
+   */
+  async useSetKeyForRewrap<T>(work: (lend: LendKey) => Promise<T>): Promise<T> {
+    if (this.access.kind === 'granted') return work((use) => this.useSetKey(use));
+    const key = await this.#source.obtainForRewrap();
+    try {
+      return await work((use) => Promise.resolve(use(key)));
+    } finally {
+      key.wipe();
+    }
   }
 
-  assertGranted(): void {
-    const access = this.access;
-    if (access.kind === 'granted') return;
-    if (access.kind === 'denied') {
-      const { reason, keyVersion, verdict } = access.denial;
-      throw new KeyholdError(
-        codes.ERR_SET_DENIED,
-        `using the key of encryption set ${this.name}: ${reason}: ${verdict.message}`,
-        { fields: { set: this.name, reason, keyVersion, requestId: verdict.requestId } },
-      );
-    }
-    const last = this.#alarm === undefined ? '' : ` (${this.#alarm.message})`;
-    const what =
-      access.kind === 'lapsed'
-        ? 'the lease has ended without an answer from the vault'
-        : 'the vault has not proved access yet';
-    throw new KeyholdError(
-      codes.ERR_SET_LAPSED,
-      `using the key of encryption set ${this.name}: ${what}${last}`,
-      { fields: { set: this.name, access: access.kind } },
-    );
+  /** Takes over the set key that creation made and verified. */
+  adoptSetKey(key: SetKeyHandle): void {
+    this.#setKey.adopt(key, this.assertGranted());
+  }
+
+  /** Returns what access is granted by. */
+  assertGranted(): GrantedBy {
+    const { access } = this;
+    if (access.kind === 'granted') return access.by;
+    if (this.#record.purge !== null) throw purgedError(this.name);
+    throw refusedAccess(this.ref, access, this.alarm);
   }
 
   /** Ends probing and the lease, wipes the key. */
   close(cause: string): void {
-    for (const end of this.#subscriptions) end();
-    this.#subscriptions = [];
+    this.#subscriptions.end();
     this.#timer?.cancel();
     this.lease.end();
     this.#setKey.wipe(cause);
     this.#access = { kind: 'unknown', sinceMs: this.#options.clock.nowMs() };
   }
 
+  #policy(): PolicyInput {
+    return {
+      record: this.#record,
+      stateOf: (kid) => this.#stateOf(kid),
+      nowMs: this.#options.clock.nowMs(),
+    };
+  }
+
+  #stateOf(kid: string): KeyState {
+    return this.#keyStates.get(kid) ?? UNPROBED;
+  }
+
   #onReport(report: ProbeReport): void {
     const { verdict, kid, denial } = report;
-    const key = this.record.keys.find((candidate) => candidate.kid === kid);
+    const key = this.#record.keys.find((candidate) => candidate.kid === kid);
     if (key === undefined) return;
     this.#checkLease();
-    const before = this.#keyStates.get(kid);
-    const same = before?.verdict.kind === verdict.kind;
-    const believed = denial === 'confirmed' && this.#believes(verdict);
+    const before = this.#stateOf(kid);
+    const believed = denial === 'confirmed' && isBelieved(verdict, this.#record, this.#access.kind);
+    const same = before.verdict?.kind === verdict.kind;
     this.#keyStates.set(kid, {
       verdict,
       sinceMs: same ? before.sinceMs : this.#options.clock.nowMs(),
-      denied: verdict.kind === 'PROOF' ? false : (before?.denied ?? false) || believed,
+      denied: verdict.kind === 'PROOF' ? false : before.denied || believed,
     });
-    const { identity } = this.record;
+    const { identity } = this.#record;
     const { keyVersion } = key;
     const tell = (): void =>
       this.#options.emit('verdict', { set: this.ref, identity, kid, keyVersion, verdict, denial });
     // A denial is acted on before it is told: records and log lines take milliseconds, for which
     // the keys would stand in memory.
     if (!believed) tell();
-    if (verdict.kind === 'PROOF') this.#onProof(verdict);
-    else if (believed) this.#onDenied(key, report);
-    else if (verdict.kind === 'NO-ANSWER') this.#raiseAlarm(verdict);
+    if (counts(key)) this.#digest(key, report, believed);
     if (believed) tell();
+    if (before.denied !== this.#stateOf(kid).denied) this.#noteDenials(report.firstSeenMs);
   }
 
-  /**
-   * The loss of the identity may be an accident: it runs the lease out, and counts once it has
-   * ended.
-   */
-  #believes(verdict: Verdict): boolean {
-    if (verdict.kind === 'DENIED') return true;
-    return verdict.class === 'denied-identity' && this.#access.kind !== 'granted';
+  /** What a verdict of a key that counts means for the set. */
+  #digest(key: SetKeyRecord, report: ProbeReport, believed: boolean): void {
+    const { verdict, firstSeenMs } = report;
+    const policy = this.#policy();
+    if (isRevoked(policy)) {
+      const expired = hasExpired(this.#record, key, policy.nowMs);
+      if (believed) this.#revoke(key, { verdict, firstSeenMs });
+      else if (expired && !this.#stateOf(key.kid).denied) {
+        this.#revoke(key, { verdict: expiredVerdict(key, verdict), firstSeenMs: undefined });
+      } else if (verdict.kind === 'NO-ANSWER') this.#alarm.raise(verdict);
+      return;
+    }
+    if (verdict.kind === 'PROOF') this.#onProof(verdict);
+    else this.#onSilence(verdict);
   }
 
   #onProof(verdict: Verdict): void {
-    if ([...this.#keyStates.values()].some((state) => state.denied)) return;
     const { clock } = this.#options;
     // A proof that took longer than the lease proves nothing about now.
-    if (verdict.startedBootMs + this.record.leaseMs <= clock.bootMs()) return;
-    this.lease.renew(verdict.startedBootMs, this.record.leaseMs);
-    this.#armTimer();
-    this.#lowerAlarm();
-    const previous = this.#access.kind;
-    const sinceMs = previous === 'granted' ? this.#access.sinceMs : clock.nowMs();
-    this.#access = { kind: 'granted', sinceMs, verdict };
-    if (previous !== 'granted') this.#options.emit('granted', { set: this.ref, previous });
+    if (verdict.startedBootMs + this.#record.leaseMs <= clock.bootMs()) return;
+    if (this.#access.kind === 'granted' && this.#access.by === 'availability') {
+      this.#options.emit('availability', {
+        set: this.ref,
+        used: false,
+        cause: 'the vault answers',
+      });
+    }
+    this.#updateAlarm(verdict);
+    this.#grant(verdict, 'vault');
     this.#options.emit('proof', { set: this.ref });
   }
 
-  #onDenied(key: SetKeyRecord, { verdict, firstSeenMs }: ProbeReport): void {
+  /** NO-ANSWER, or a denial that is not believed yet. */
+  #onSilence(verdict: Verdict): void {
+    this.#updateAlarm(verdict);
+    const access = this.#access;
+    const standsIn = access.kind === 'granted' && access.by === 'availability';
+    if (!mayUseAvailability(this.#policy())) {
+      if (standsIn) this.#endAvailability(verdict);
+      return;
+    }
+    if (!standsIn && access.kind === 'granted' && !this.#leaseRunsOut()) return;
+    if (access.kind === 'denied') return;
+    this.#standIn(verdict, standsIn);
+  }
+
+  #leaseRunsOut(): boolean {
+    const leftMs = this.lease.deadlineBootMs() - this.#options.clock.bootMs();
+    return leftMs <= AVAILABILITY_INTERVALS_LEFT * this.#record.probeIntervalMs;
+  }
+
+  #standIn(verdict: Verdict, already: boolean): void {
+    this.#grant(verdict, 'availability');
+    if (already) return;
+    const cause = verdict.code ?? verdict.class;
+    this.#options.emit('availability', { set: this.ref, used: true, cause });
+  }
+
+  /** Ended at once by any denial: what it granted is taken back until the vault has spoken. */
+  #endAvailability(verdict: Verdict): void {
+    this.lease.end();
+    this.#options.emit('availability', { set: this.ref, used: false, cause: verdict.message });
+    this.#lapse(verdict);
+  }
+
+  #grant(verdict: Verdict | undefined, by: GrantedBy): void {
+    const { clock } = this.#options;
+    if (verdict !== undefined) this.lease.renew(verdict.startedBootMs, this.#record.leaseMs);
+    this.#armTimer();
+    const previous = this.#access.kind;
+    const sinceMs = previous === 'granted' ? this.#access.sinceMs : clock.nowMs();
+    this.#access = { kind: 'granted', sinceMs, by, verdict };
+    if (previous !== 'granted') this.#options.emit('granted', { set: this.ref, previous, by });
+  }
+
+  #revoke(
+    key: SetKeyRecord,
+    { verdict, firstSeenMs }: { verdict: Verdict; firstSeenMs: number | undefined },
+  ): void {
     const { clock } = this.#options;
     const previous = this.#access;
-    const reason = verdict.reason ?? 'identity-denied';
     const standing = previous.kind === 'denied' && previous.denial.kid === key.kid;
-    if (standing && previous.denial.reason === reason) return;
-    const confirmedBootMs = clock.bootMs();
-    this.lease.end(); // native code wipes the disks' keys before this returns
-    this.#timer?.cancel();
-    this.#setKey.wipe(reason);
-    const denial: Denial = {
-      reason,
-      kid: key.kid,
-      keyVersion: key.keyVersion,
+    const denial: Denial = denialOf(key, {
       verdict,
       firstSeenMs: standing ? previous.denial.firstSeenMs : (firstSeenMs ?? clock.nowMs()),
-      confirmedBootMs,
-    };
+      confirmedBootMs: clock.bootMs(),
+    });
+    if (standing && previous.denial.reason === denial.reason) return;
+    this.lease.end(); // native code wipes the disks' keys before this returns
+    this.#timer?.cancel();
+    this.#setKey.wipe(denial.reason);
     this.#access = { kind: 'denied', sinceMs: clock.nowMs(), denial };
-    this.#lowerAlarm();
+    this.#alarm.lower();
     this.#options.emit('denied', { set: this.ref, previous: previous.kind, denial });
+  }
+
+  /** Judges access by what is known, after a start or a change of the record. */
+  #reconsider(): void {
+    const { clock } = this.#options;
+    const policy = this.#policy();
+    if (this.#record.purge !== null) {
+      this.#setKey.wipe('purged');
+      this.lease.end();
+      this.#access = { kind: 'unknown', sinceMs: clock.nowMs() };
+      return;
+    }
+    const [denied] = deniedKeys(policy);
+    if (denied !== undefined && isRevoked(policy)) {
+      const { denied: believed, verdict: last, sinceMs: firstSeenMs } = this.#stateOf(denied.kid);
+      const verdict = believed && last !== undefined ? last : expiredVerdict(denied, last);
+      this.#revoke(denied, { verdict, firstSeenMs });
+      return;
+    }
+    if (!this.hasLease) this.#grant(undefined, 'platform');
+    else if (this.#access.kind === 'denied' || this.#grantedBy() === 'platform') {
+      this.#access = { kind: 'unknown', sinceMs: clock.nowMs() };
+    }
+  }
+
+  #grantedBy(): GrantedBy | undefined {
+    return this.#access.kind === 'granted' ? this.#access.by : undefined;
   }
 
   #armTimer(): void {
     const { clock } = this.#options;
     this.#timer?.cancel();
+    if (!this.hasLease) return;
     const leftMs = this.lease.deadlineBootMs() - clock.bootMs();
     this.#timer = clock.setTimer(Math.min(Math.max(0, leftMs), LEASE_CHECK_MS_MAX), () => {
       this.#checkLease();
@@ -279,30 +406,29 @@ export class EncryptionSet {
   }
 
   #checkLease(): void {
-    const { clock, emit } = this.#options;
-    if (this.#access.kind !== 'granted') return;
-    if (clock.bootMs() < this.lease.deadlineBootMs()) return;
+    if (this.#access.kind !== 'granted' || this.#access.by === 'platform') return;
+    if (this.#options.clock.bootMs() < this.lease.deadlineBootMs()) return;
+    this.#lapse(this.keyStatus()[0]?.verdict);
+  }
+
+  #lapse(verdict: Verdict | undefined): void {
     this.#timer?.cancel();
-    const { verdict } = this.keyStatus()[0] ?? {};
     this.#setKey.wipe('lapsed');
-    this.#access = { kind: 'lapsed', sinceMs: clock.nowMs(), verdict };
-    emit('lapsed', { set: this.ref, verdict });
+    this.#access = { kind: 'lapsed', sinceMs: this.#options.clock.nowMs(), verdict };
+    this.#options.emit('lapsed', { set: this.ref, verdict });
   }
 
-  #raiseAlarm(verdict: Verdict): void {
-    const alarm: Alarm = {
-      sinceMs: this.#alarm?.sinceMs ?? this.#options.clock.nowMs(),
-      code: verdict.code ?? verdict.class,
-      message: verdict.message,
-    };
-    const raised = this.#alarm === undefined;
-    this.#alarm = alarm;
-    if (raised) this.#options.emit('alarm', { set: this.ref, raised: true, alarm });
+  #noteDenials(firstSeenMs: number | undefined): void {
+    const nowMs = firstSeenMs ?? this.#options.clock.nowMs();
+    this.#options.onDenials?.(standingDenials(this.keyStatus(), nowMs));
   }
 
-  #lowerAlarm(): void {
-    const alarm = this.#alarm;
-    this.#alarm = undefined;
-    if (alarm !== undefined) this.#options.emit('alarm', { set: this.ref, raised: false, alarm });
+  /** Stands while a key that counts gives no answer, or is denied without revoking the set. */
+  #updateAlarm(verdict: Verdict): void {
+    const troubled = this.keyStatus().find(
+      (status) => counts(status.key) && (status.denied || status.verdict?.kind === 'NO-ANSWER'),
+    );
+    if (troubled?.verdict !== undefined) this.#alarm.raise(troubled.verdict);
+    else if (verdict.kind !== 'DENIED') this.#alarm.lower();
   }
 }

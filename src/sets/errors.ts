@@ -54,6 +54,46 @@ export const codes = defineErrors({
       'Key Vault has not proved access to the customer key for as long as the lease lasts, or not yet.',
     hint: 'check the way to the vault (DNS, proxy, firewall), then keyhold set check SET',
   },
+  ERR_SET_KEY_UNAVAILABLE: {
+    kind: 'key-inaccessible',
+    summary: 'The set key cannot be had in any way, so it cannot be wrapped by another key.',
+    hint: 'enable the old key for as long as the change takes; a second customer key or an availability key would have helped',
+  },
+  ERR_SET_VERSIONS: {
+    kind: 'conflict',
+    summary: 'Headers of the set depend on too many key versions for another one.',
+    hint: 'keyhold set show SET names the disks whose headers cannot be updated; make their stores accessible or delete them',
+  },
+  ERR_SET_SPREAD: {
+    kind: 'unavailable',
+    summary: 'The key was rewrapped, but some headers could not be updated yet.',
+    hint: 'make the stores accessible that keyhold set show SET names; it is tried again by itself. Keep the old version enabled',
+  },
+  ERR_SET_NOT_DENIED: {
+    kind: 'conflict',
+    summary: 'A purge needs every customer key of the set to be denied first.',
+    hint: 'disable or delete every customer key in its vault, or take the access away, then repeat the command',
+  },
+  ERR_SET_CONFIRMATION: {
+    kind: 'invalid',
+    summary: 'What destroys keys must be confirmed by the name of the object.',
+    hint: 'repeat the command with --confirm and the name of the set or disk',
+  },
+  ERR_SET_PURGED: {
+    kind: 'conflict',
+    summary: 'The encryption set was purged; its keys are gone for ever.',
+    hint: 'delete its disks and the set',
+  },
+  ERR_PLATFORM_KEY_MISSING: {
+    kind: 'unavailable',
+    summary: 'The command needs the platform key of this host, and the daemon has none.',
+    hint: 'keyhold platform-key init FILE makes one; name it in [platform_key] of the config and restart the daemon',
+  },
+  ERR_PLATFORM_KEY_OTHER: {
+    kind: 'integrity',
+    summary: 'Something was sealed by another platform key than this host has.',
+    hint: 'give the daemon the platform key that the message names, as a file or credential',
+  },
   ERR_SET_CLOSED: {
     kind: 'conflict',
     summary: 'The encryption set was deleted or the daemon is stopping.',

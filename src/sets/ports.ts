@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { SetKeyHandle } from '../vault/types.js';
+import type { WrappedKey } from './wrapped-keys.js';
 
 /** A lease in native memory, which shards check on every cipher call. One per set. */
 export interface LeaseHandle {
@@ -43,6 +44,42 @@ export interface DekToOpen {
   readonly sealed: SealedDek;
   readonly aad: Uint8Array;
   readonly digest: DekDigest;
+}
+
+/** What one header of a set depends on. */
+export interface HeaderReport {
+  readonly disk: string;
+  /** Versions that its wrapped set keys name; null when it could not be read or written. */
+  readonly kids: readonly string[] | null;
+  readonly error: string | null;
+}
+
+/** A disk as far as it concerns what happens to its set. */
+export interface SetDiskFacts {
+  readonly name: string;
+  readonly state: 'offline' | 'online' | 'suspended';
+  readonly attached: boolean;
+  /** Connected clients, in words. */
+  readonly clients: readonly string[];
+}
+
+export interface EraseReport {
+  readonly erased: readonly string[];
+  readonly failed: ReadonlyArray<{ readonly disk: string; readonly message: string }>;
+}
+
+/** The disks of a set, as the set sees them; `disks` implements it. */
+export interface SetDisks {
+  names(setId: string): readonly string[];
+  facts(setId: string): SetDiskFacts[];
+  /** Reads every header, as it is in the store now. */
+  headers(setId: string): Promise<HeaderReport[]>;
+  /** Makes every header carry exactly these, and reads it back. Disks serve on meanwhile. */
+  rewrap(setId: string, keys: readonly WrappedKey[]): Promise<HeaderReport[]>;
+  /** Serving disks are bound to the set's lease as its record now wants it. */
+  followLease(setId: string): Promise<void>;
+  /** Takes every disk offline and erases its headers; see docs/KEYS.md section 6. */
+  eraseAll(setId: string): Promise<EraseReport>;
 }
 
 /** Operations on set keys; implemented in C++ (dataplane facade), faked in tests. */

@@ -8,14 +8,25 @@ import { quoteName, validateName } from '../base/names.js';
 import type { Random } from '../base/random.js';
 import { type BrokenRecord, RecordStore } from '../base/record-store.js';
 import type { SetKeyHandle, VaultAccess } from '../vault/types.js';
-import type { SetEvents } from './access.js';
-import { type CreateSetOptions, fillCreateSetOptions, prepareSet } from './create-set.js';
-import { EncryptionSet } from './encryption-set.js';
+import type { PurgeReceipt, SetEvents } from './access.js';
+import {
+  type CreateSetOptions,
+  fillCreateSetOptions,
+  prepareSet,
+  type SetPolicy,
+} from './create-set.js';
+import { purgedError } from './denials.js';
+import type { EncryptionSet } from './encryption-set.js';
 import { codes } from './errors.js';
-import type { KeyCustody } from './ports.js';
+import { impactOf, type Scenario, type SetImpact } from './impact.js';
+import { LiveSet } from './live-set.js';
+import type { HeaderReport, KeyCustody, PlatformKeyHandle, SetDisks } from './ports.js';
 import { ProbeScheduler } from './probe-scheduler.js';
+import { assertPurgeable } from './purge.js';
 import { type SetRecord, setRecordSchema, validateTimes } from './record.js';
+import type { Rewrapper } from './rewrap.js';
 import { type SetCheckView, type SetView, viewCheck, viewSet } from './view.js';
+import type { WrapContext } from './wrap.js';
 
 export const PROBE_TIMEOUT_MS_DEFAULT = 5000;
 
@@ -28,26 +39,29 @@ export interface SetServiceOptions {
   readonly logger: Logger;
   /** Limit of one probe and of one unwrap. */
   readonly timeoutMs?: number;
-  /** Names of the disks of a set; `disks` knows them. */
-  readonly disksUsing: (setId: string) => readonly string[];
+  /** Throws ERR_PLATFORM_KEY_MISSING when the host has none, as if left out. */
+  readonly platform?: () => PlatformKeyHandle;
+  /** Called only after construction: sets and disks know each other. */
+  readonly disks: () => SetDisks;
 }
 
-/** Every encryption set of the daemon: records, probing, access. */
+/** Every encryption set of the daemon: records, access, and what is done with their keys. */
 export class SetService {
   readonly events: Emitter<SetEvents>;
   readonly #options: SetServiceOptions;
-  readonly #timeoutMs: number;
+  readonly #context: WrapContext;
   readonly #records: RecordStore<SetRecord>;
   readonly #scheduler: ProbeScheduler;
-  readonly #sets = new Map<string, EncryptionSet>();
+  readonly #sets = new Map<string, LiveSet>();
   readonly #broken = new Map<string, BrokenRecord>();
   /** Names that a create or delete is at work on. */
   readonly #busy = new Set<string>();
 
   constructor(options: SetServiceOptions) {
-    const { vault, clock, random, logger } = options;
+    const { vault, custody, clock, random, logger, platform = noPlatformKey } = options;
+    const unwrapTimeoutMs = options.timeoutMs ?? PROBE_TIMEOUT_MS_DEFAULT;
     this.#options = options;
-    this.#timeoutMs = options.timeoutMs ?? PROBE_TIMEOUT_MS_DEFAULT;
+    this.#context = { vault, custody, clock, random, platform, unwrapTimeoutMs };
     this.events = new Emitter((error, kind) =>
       logger.error({ kind, cause: messageOf(error) }, 'a listener of set events failed'),
     );
@@ -56,7 +70,7 @@ export class SetService {
       schema: setRecordSchema,
       uniqueId: (record) => record.id,
     });
-    this.#scheduler = new ProbeScheduler({ vault, clock, random, timeoutMs: this.#timeoutMs });
+    this.#scheduler = new ProbeScheduler({ vault, clock, random, timeoutMs: unwrapTimeoutMs });
   }
 
   /** Reads the records and starts probing. A damaged record breaks that set alone. */
@@ -69,11 +83,15 @@ export class SetService {
         'set record unusable',
       );
     }
-    for (const record of records) this.#begin(record);
+    for (const record of records) {
+      const live = this.#assemble(record);
+      this.#sets.set(record.name, live);
+      live.start();
+    }
   }
 
   list(): EncryptionSet[] {
-    return [...this.#sets.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    return this.#live().map(({ set }) => set);
   }
 
   broken(): BrokenRecord[] {
@@ -82,37 +100,32 @@ export class SetService {
 
   /** Throws ERR_SET_NOT_FOUND, or ERR_SET_RECORD when the record is damaged. */
   get(name: string): EncryptionSet {
-    const set = this.#sets.get(name);
-    if (set !== undefined) return set;
-    const broken = this.#broken.get(name);
-    if (broken !== undefined) {
-      throw new KeyholdError(
-        codes.ERR_SET_RECORD,
-        `reading the record of encryption set ${name}: ${broken.path}: ${broken.message}`,
-        { fields: { set: name, path: broken.path } },
-      );
-    }
-    throw new KeyholdError(codes.ERR_SET_NOT_FOUND, `no encryption set ${quoteName(name)}`, {
-      fields: { set: name },
-    });
+    return this.#get(name).set;
   }
 
   byId(id: string): EncryptionSet | undefined {
-    return [...this.#sets.values()].find((set) => set.id === id);
+    return [...this.#sets.values()].find(({ set }) => set.id === id)?.set;
   }
 
+  /** Without what only the headers know. */
   view(name: string): SetView {
-    const set = this.get(name);
-    return viewSet(set, this.#options.disksUsing(set.id));
+    return this.#view(this.#get(name), null);
   }
 
   views(): SetView[] {
-    return this.list().map((set) => this.view(set.name));
+    return this.#live().map((live) => this.#view(live, null));
+  }
+
+  /** With every header of the set read now: which version each depends on. */
+  async show(name: string): Promise<SetView> {
+    const live = this.#get(name);
+    const headers = await this.#options.disks().headers(live.set.id);
+    return this.#view(live, headers);
   }
 
   /** Probes the set's keys now; denials are confirmed and acted on before it resolves. */
   async check(name: string): Promise<SetCheckView> {
-    const set = this.get(name);
+    const { set } = this.#get(name);
     await set.probe();
     return viewCheck(set);
   }
@@ -124,26 +137,78 @@ export class SetService {
   async create(options: CreateSetOptions): Promise<SetView> {
     const filled = fillCreateSetOptions(options);
     validateName(filled.name, 'encryption set');
-    validateTimes(filled.name, filled, this.#timeoutMs);
+    validateTimes(filled.name, filled, this.#context.unwrapTimeoutMs);
     return this.#exclusively(filled.name, async () => {
       this.#assertNew(filled.name);
-      const { vault, custody, random, clock } = this.#options;
-      const context = { vault, custody, random, clock, unwrapTimeoutMs: this.#timeoutMs };
-      const { record, key } = await prepareSet(filled, context);
-      const set = await this.#prove(record, key);
-      this.#sets.set(record.name, set);
-      const { kid } = record.keys[0] ?? { kid: '' };
-      this.events.emit('set-key', { set: set.ref, action: 'generated', kid });
-      this.events.emit('created', { set: set.ref, kid });
-      return this.view(record.name);
+      const { record, key } = await prepareSet(filled, this.#context);
+      const live = await this.#prove(record, key);
+      this.#sets.set(record.name, live);
+      const { ref } = live.set;
+      const kid = live.set.wrappedKeys[0]?.kid ?? '';
+      this.events.emit('set-key', { set: ref, action: 'generated', kid });
+      this.events.emit('created', { set: ref, kid });
+      return this.#view(live, []);
     });
+  }
+
+  /** Changes the policy of a set; throws ERR_SET_OPTION, and then nothing has changed. */
+  async update(name: string, changes: Partial<SetPolicy>): Promise<SetView> {
+    const live = this.#usable(name);
+    await live.rewrapper.change((record) => {
+      const changed = { ...record, ...changes };
+      validateTimes(name, changed, this.#context.unwrapTimeoutMs);
+      if (changed.revokeWhen === 'all' && !record.keys.some(({ slot }) => slot === 2)) {
+        throw new KeyholdError(
+          codes.ERR_SET_OPTION,
+          `encryption set ${name}: revoke-when is all, expected any in a set with one customer key`,
+          { fields: { set: name } },
+        );
+      }
+      return changed;
+    });
+    await this.#options.disks().followLease(live.set.id);
+    this.events.emit('changed', { set: live.set.ref, what: Object.keys(changes).join(', ') });
+    return this.show(name);
+  }
+
+  /** Looks at the newest versions of the set's keys now, and rewraps (docs/KEYS.md section 2). */
+  async rotate(name: string): Promise<SetView> {
+    await this.#usable(name).rewrapper.rotate();
+    return this.show(name);
+  }
+
+  /** Puts the set on another customer key, or on the platform key. */
+  async assign(name: string, target: Parameters<Rewrapper['assign']>[0]): Promise<SetView> {
+    await this.#usable(name).rewrapper.assign(target);
+    return this.show(name);
+  }
+
+  impact(name: string, question: { scenario: Scenario; keyVersion?: string }): SetImpact {
+    const { set } = this.#get(name);
+    const nowMs = this.#context.clock.nowMs();
+    return impactOf(set, this.#options.disks().facts(set.id), { ...question, nowMs });
+  }
+
+  /** Cryptographic erasure (docs/KEYS.md section 6). */
+  async purge(name: string, confirmation: string): Promise<PurgeReceipt> {
+    return this.#exclusively(name, async () => {
+      const live = this.#get(name);
+      await assertPurgeable(live.set, confirmation);
+      return live.purge();
+    });
+  }
+
+  /** What a receipt measured: for `set show`. */
+  noteRevocation(setId: string, wipedAfterMs: number): void {
+    [...this.#sets.values()].find(({ set }) => set.id === setId)?.noteRevocation(wipedAfterMs);
   }
 
   /** Refused while disks refer to the set. */
   async delete(name: string): Promise<void> {
     await this.#exclusively(name, async () => {
-      const set = this.get(name);
-      const disks = this.#options.disksUsing(set.id);
+      const live = this.#get(name);
+      const { set } = live;
+      const disks = this.#options.disks().names(set.id);
       if (disks.length > 0) {
         throw new KeyholdError(
           codes.ERR_SET_IN_USE,
@@ -157,10 +222,10 @@ export class SetService {
       try {
         await this.#records.remove(name);
       } catch (error) {
-        this.#sets.set(name, set);
+        this.#sets.set(name, live);
         throw error;
       }
-      set.close('deleted');
+      live.close('deleted');
       this.events.emit('deleted', { set: set.ref });
     });
   }
@@ -168,40 +233,69 @@ export class SetService {
   /** Ends probing and every lease, wipes every set key. */
   close(): void {
     this.#scheduler.close();
-    for (const set of this.#sets.values()) set.close('shutdown');
+    for (const live of this.#sets.values()) live.close('shutdown');
   }
 
-  #begin(record: SetRecord): EncryptionSet {
-    const set = this.#assemble(record);
-    this.#sets.set(record.name, set);
-    set.start();
-    return set;
+  #live(): LiveSet[] {
+    return [...this.#sets.values()].sort((a, b) => (a.set.name < b.set.name ? -1 : 1));
   }
 
-  #assemble(record: SetRecord): EncryptionSet {
-    const { vault, custody, clock } = this.#options;
-    return new EncryptionSet({
+  #get(name: string): LiveSet {
+    const live = this.#sets.get(name);
+    if (live !== undefined) return live;
+    const broken = this.#broken.get(name);
+    if (broken !== undefined) {
+      throw new KeyholdError(
+        codes.ERR_SET_RECORD,
+        `reading the record of encryption set ${name}: ${broken.path}: ${broken.message}`,
+        { fields: { set: name, path: broken.path } },
+      );
+    }
+    throw new KeyholdError(codes.ERR_SET_NOT_FOUND, `no encryption set ${quoteName(name)}`, {
+      fields: { set: name },
+    });
+  }
+
+  /** For what needs a set whose keys still exist. */
+  #usable(name: string): LiveSet {
+    const live = this.#get(name);
+    if (live.set.record.purge !== null) throw purgedError(name);
+    return live;
+  }
+
+  #view(live: LiveSet, headers: HeaderReport[] | null): SetView {
+    const { set, rewrapper, revocation } = live;
+    const disks = this.#options.disks().names(set.id);
+    return viewSet(set, { disks, headers, trouble: rewrapper.trouble, revocation });
+  }
+
+  #assemble(record: SetRecord): LiveSet {
+    const { logger } = this.#options;
+    const disks = this.#options.disks();
+    return new LiveSet({
       record,
-      vault,
-      custody,
-      clock,
+      records: this.#records,
+      context: this.#context,
       scheduler: this.#scheduler,
-      unwrapTimeoutMs: this.#timeoutMs,
+      disks,
+      logger,
       emit: (kind, event) => this.events.emit(kind, event),
     });
   }
 
-  /** Probes the new canary, writes the record; undoes everything when either fails. */
-  async #prove(record: SetRecord, key: SetKeyHandle): Promise<EncryptionSet> {
-    const set = this.#assemble(record);
-    set.start();
+  /** Probes the new canaries, writes the record; undoes everything when either fails. */
+  async #prove(record: SetRecord, key: SetKeyHandle): Promise<LiveSet> {
+    const live = this.#assemble(record);
+    const { set } = live;
+    live.start();
     try {
-      const [report] = await set.probe();
-      if (set.access.kind !== 'granted') {
-        const { verdict } = report ?? {};
+      const reports = await set.probe();
+      const bad = reports.find(({ verdict }) => verdict.kind !== 'PROOF');
+      if (set.access.kind !== 'granted' || bad !== undefined) {
+        const { verdict, kid } = bad ?? {};
         throw new KeyholdError(
           codes.ERR_SET_PROBE,
-          `creating encryption set ${record.name}: probing ${record.keys[0]?.kid}: expected PROOF, ` +
+          `creating encryption set ${record.name}: probing ${kid}: expected PROOF, ` +
             `got ${verdict?.kind} ${verdict?.code ?? ''}: ${verdict?.message}`,
           { fields: { set: record.name, verdict: verdict?.kind, requestId: verdict?.requestId } },
         );
@@ -209,10 +303,10 @@ export class SetService {
       // Not before: native code wipes a key whose lease was never renewed.
       set.adoptSetKey(key);
       await this.#records.save(record);
-      return set;
+      return live;
     } catch (error) {
       key.wipe();
-      set.close('not created');
+      live.close('not created');
       await this.#records.remove(record.name).catch(() => undefined);
       throw error;
     }
@@ -242,4 +336,11 @@ export class SetService {
       this.#busy.delete(name);
     }
   }
+}
+
+function noPlatformKey(): never {
+  throw new KeyholdError(
+    codes.ERR_PLATFORM_KEY_MISSING,
+    'using the platform key of this host: the config names none',
+  );
 }

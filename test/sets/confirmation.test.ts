@@ -38,6 +38,18 @@ function kindOf(step: ConfirmationStep): Confirmation['kind'] {
   return step.confirmation.kind;
 }
 
+void test('a firewall is confirmed like a propagating denial, for sets that count it', (t) => {
+  const step = feed(['denied-network', 0], ['denied-network', 2500], ['denied-network', 5000]);
+  t.match(step.confirmation, { kind: 'confirmed', evidence: 'conditional' });
+  t.end();
+});
+
+void test('a firewall that vanishes in between is no denial', (t) => {
+  const step = feed(['denied-network', 0], ['proof', 2500], ['denied-network', 5000]);
+  t.match(step.confirmation, { kind: 'suspected', denials: 1 });
+  t.end();
+});
+
 void test('one certain denial is suspected and re-checked at once', (t) => {
   const step = feed(['denied-certain', 0]);
   t.match(step, { confirmation: { kind: 'suspected', evidence: 'certain' }, recheckMs: 0 });
@@ -153,7 +165,7 @@ void test('confirmed stays through denials and silence, until a proof', (t) => {
   t.end();
 });
 
-for (const silent of ['no-answer', 'ambiguous', 'denied-network'] as const) {
+for (const silent of ['no-answer', 'ambiguous'] as const) {
   void test(`${silent} never raises suspicion`, (t) => {
     t.equal(kindOf(feed([silent, 0], [silent, 2500], [silent, 5000], [silent, 9000])), 'clear');
     t.end();
@@ -168,7 +180,7 @@ void test('a network denial that policy calls DENIED is confirmed slowly', (t) =
 
 void test('the loss of the identity is confirmed like a propagating denial', (t) => {
   const step = feed(['denied-identity', 0], ['denied-identity', 2500], ['denied-identity', 5000]);
-  t.match(step.confirmation, { kind: 'confirmed', evidence: 'identity' });
+  t.match(step.confirmation, { kind: 'confirmed', evidence: 'conditional' });
   t.end();
 });
 

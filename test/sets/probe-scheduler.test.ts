@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
-import { makeCanary } from '../../src/sets/create-set.js';
+import { makeCanary } from '../../src/sets/wrap.js';
 import type { ProbeReport } from '../../src/sets/probe-line.js';
 import { ProbeScheduler } from '../../src/sets/probe-scheduler.js';
 import type { Canary, Verdict } from '../../src/vault/types.js';

@@ -11,7 +11,7 @@ import type {
   PlaneDiskEvent,
 } from '../../src/disks/ports.js';
 import type { Peer } from '../../src/nbd/peer.js';
-import type { DekDigest, SealedDek } from '../../src/sets/ports.js';
+import type { DekDigest, LeaseHandle, SealedDek } from '../../src/sets/ports.js';
 import type { SetKeyHandle } from '../../src/vault/types.js';
 import { fakeKey, fakeLease } from './fakes.js';
 
@@ -22,10 +22,10 @@ export const LOCAL_PEER: Peer = {
 
 /** A disk of the fake plane. Enforces the lease as native code does. */
 export class FakePlaneDisk implements PlaneDisk {
-  readonly spec: DiskSpec;
+  spec: DiskSpec;
   readonly #clock: Clock;
   readonly #onEvent: (event: PlaneDiskEvent) => void;
-  readonly #endWatch: () => void;
+  #endWatch: () => void;
   readonly #onClose: () => void;
   readonly connected = new Map<number, Peer>();
   mode: 'locked' | 'serving' | 'suspended' | 'closed' = 'locked';
@@ -138,6 +138,15 @@ export class FakePlaneDisk implements PlaneDisk {
     return [...this.connected].map(([id, peer]) => ({ id, peer, connectedAtBootMs: 0, requests }));
   }
 
+  setLease(lease: LeaseHandle, enforced: boolean): void {
+    if (enforced && this.mode === 'serving' && !fakeLease(lease).holds()) {
+      throw this.#stateError('setLease');
+    }
+    this.#endWatch();
+    this.spec = { ...this.spec, lease, leaseEnforced: enforced };
+    this.#endWatch = fakeLease(lease).onEnd(() => this.#leaseEnded());
+  }
+
   // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
   async close(): Promise<void> {
     if (this.mode !== 'locked' || this.connected.size > 0) throw this.#stateError('close');
@@ -187,6 +196,13 @@ export class FakePlane implements DiskPlane {
     const disk = new FakePlaneDisk(spec, { clock: this.#clock, onEvent, onClose });
     this.open.set(spec.name, disk);
     return disk;
+  }
+
+  readonly discarded: Array<{ path: string; offsetBytes: number; lengthBytes: number }> = [];
+
+  discardRange(path: string, offsetBytes: number, lengthBytes: number): boolean {
+    this.discarded.push({ path, offsetBytes, lengthBytes });
+    return true;
   }
 
   checkDirect(spec: Pick<DiskSpec, 'storePath' | 'sectorSizeBytes' | 'dataOffsetBytes'>): void {

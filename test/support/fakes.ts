@@ -2,6 +2,7 @@
 import {
   constants,
   createCipheriv,
+  createDecipheriv,
   createHash,
   generateKeyPairSync,
   type KeyObject,
@@ -12,7 +13,14 @@ import {
 import type { Clock } from '../../src/base/clock.js';
 import { defineErrors, errorTable, KeyholdError } from '../../src/base/errors.js';
 import type { Random } from '../../src/base/random.js';
-import type { DekDigest, KeyCustody, LeaseHandle, SealedDek } from '../../src/sets/ports.js';
+import type {
+  DekDigest,
+  KeyCustody,
+  LeaseHandle,
+  PlatformKeyHandle,
+  SealedDek,
+  SealedSetKey,
+} from '../../src/sets/ports.js';
 import type {
   Canary,
   CustomerKey,
@@ -33,6 +41,7 @@ if (!errorTable().some(([code]) => code === 'ERR_KEY_UNWRAP_DENIED')) {
     ERR_KEY_UNWRAP_DENIED: spec('key-inaccessible'),
     ERR_KEY_UNWRAP_NO_ANSWER: spec('unavailable'),
     ERR_DEK_UNSEAL: spec('integrity'),
+    ERR_SET_KEY_UNSEAL: spec('integrity'),
     ERR_DISK_STATE: spec('conflict'),
     ERR_STORE_OPEN: spec('unavailable'),
   });
@@ -173,13 +182,69 @@ export class FakeCustody implements KeyCustody {
   }
 
   createDek(key: SetKeyHandle, aad: Uint8Array): { sealed: SealedDek; digest: DekDigest } {
-    const dek = randomBytes(64);
-    const nonce = randomBytes(12);
-    const cipher = createCipheriv('aes-256-gcm', fakeKey(key).bytes, nonce).setAAD(aad);
-    const ciphertext = Buffer.concat([cipher.update(dek), cipher.final()]);
-    const sealed = { nonce, ciphertext, tag: cipher.getAuthTag() };
-    const digest = createHash('sha256').update(dek).digest();
-    return { sealed, digest: { salt: randomBytes(32), iterations: 1000, digest } };
+    return createDekUnder(fakeKey(key).bytes, aad);
+  }
+
+  resealDek({ from, to, dek, aad }: Parameters<KeyCustody['resealDek']>[0]): SealedDek {
+    if (from.wiped || to.wiped) throw new KeyholdError('ERR_KEY_WIPED', 'a set key was wiped');
+    return seal(fakeKey(to).bytes, unseal(fakeKey(from).bytes, dek.sealed, dek.aad), aad);
+  }
+
+  sealSetKey(platform: PlatformKeyHandle, key: SetKeyHandle, aad: Uint8Array): SealedSetKey {
+    return seal(fakePlatform(platform).bytes, fakeKey(key).bytes, aad);
+  }
+
+  openSetKey(platform: PlatformKeyHandle, sealed: SealedSetKey, aad: Uint8Array): SetKeyHandle {
+    return this.adopt(unseal(fakePlatform(platform).bytes, sealed, aad, 'ERR_SET_KEY_UNSEAL'));
+  }
+
+  createOuterDek(
+    platform: PlatformKeyHandle,
+    aad: Uint8Array,
+  ): { sealed: SealedDek; digest: DekDigest } {
+    return createDekUnder(fakePlatform(platform).bytes, aad);
+  }
+}
+
+export class FakePlatformKey implements PlatformKeyHandle {
+  readonly bytes = randomBytes(32);
+  readonly id = randomBytes(16).toString('hex');
+}
+
+function fakePlatform(platform: PlatformKeyHandle): FakePlatformKey {
+  if (!(platform instanceof FakePlatformKey))
+    throw new TypeError('platform key of another custody');
+  return platform;
+}
+
+function createDekUnder(
+  key: Uint8Array,
+  aad: Uint8Array,
+): { sealed: SealedDek; digest: DekDigest } {
+  const dek = randomBytes(64);
+  const digest = createHash('sha256').update(dek).digest();
+  const sealed = seal(key, dek, aad);
+  return { sealed, digest: { salt: randomBytes(32), iterations: 1000, digest } };
+}
+
+function seal(key: Uint8Array, plaintext: Uint8Array, aad: Uint8Array): SealedDek {
+  const nonce = randomBytes(12);
+  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(aad);
+  const ciphertext = Buffer.concat([cipher.update(plaintext), cipher.final()]);
+  return { nonce, ciphertext, tag: cipher.getAuthTag() };
+}
+
+function unseal(
+  key: Uint8Array,
+  { nonce, ciphertext, tag }: SealedDek,
+  aad: Uint8Array,
+  code = 'ERR_DEK_UNSEAL',
+): Buffer {
+  const decipher = createDecipheriv('aes-256-gcm', key, nonce).setAAD(aad).setAuthTag(tag);
+  try {
+    return Buffer.concat([decipher.update(ciphertext), decipher.final()]);
+  } catch (error) {
+    throw new KeyholdError(code, 'corrupt or tampered with', { cause: error });
   }
 }
 
@@ -221,6 +286,8 @@ export class FakeVault implements VaultAccess {
   readonly #clock: Clock;
   readonly #custody: FakeCustody;
   readonly #behaviours = new Map<string, Behaviour[]>();
+  readonly #newest = new Map<string, string>();
+  readonly #expiries = new Map<string, number>();
   #inFlight = new Map<string, number>();
   readonly probes: ProbeCall[] = [];
   readonly unwraps: string[] = [];
@@ -240,6 +307,16 @@ export class FakeVault implements VaultAccess {
     this.#behaviours.set(kid, behaviours);
   }
 
+  /** From now on a URL without version leads to this version of the key. */
+  rotate(keyUrl: string, version: string): string {
+    this.#newest.set(keyUrl, version);
+    return `${keyUrl}/${version}`;
+  }
+
+  expire(kid: string, atMs: number): void {
+    this.#expiries.set(kid, atMs);
+  }
+
   /** The process that asked is gone: what it still had under way counts no more. */
   hangUp(): void {
     this.#inFlight = new Map();
@@ -247,7 +324,13 @@ export class FakeVault implements VaultAccess {
 
   // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
   async fetchCustomerKey({ url }: { url: string }): Promise<CustomerKey> {
-    const kid = kidOf(url);
+    const newest = this.#newest.get(url);
+    const kid = newest === undefined ? kidOf(url) : `${url}/${newest}`;
+    const behaviour = this.#peek(`get ${kid}`);
+    if (behaviour.kind !== 'proof') {
+      throw new KeyholdError('ERR_KEY_NO_ANSWER', `cannot read key ${url}`);
+    }
+    const expiresOnMs = this.#expiries.get(kid);
     const jwk = rsaPair().publicKey.export({ format: 'jwk' });
     return {
       kid,
@@ -257,6 +340,7 @@ export class FakeVault implements VaultAccess {
       exponent: Buffer.from(jwk.e ?? '', 'base64url'),
       sizeBits: 2048,
       recoveryLevel: 'Recoverable',
+      ...(expiresOnMs === undefined ? {} : { expiresOnMs }),
     };
   }
 

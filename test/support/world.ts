@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { KeyholdError } from '../../src/base/errors.js';
 import { createSilentLogger } from '../../src/base/logger.js';
 import type { Random } from '../../src/base/random.js';
 import { type CreateDiskOptions } from '../../src/disks/create-disk.js';
@@ -12,7 +13,7 @@ import type { CreateSetOptions } from '../../src/sets/create-set.js';
 import { SetService } from '../../src/sets/set-service.js';
 import { FakeClock } from './fake-clock.js';
 import { FakePlane, type FakePlaneDisk } from './fake-plane.js';
-import { FakeCustody, FakeVault, fixedRandom } from './fakes.js';
+import { FakeCustody, FakePlatformKey, FakeVault, fixedRandom } from './fakes.js';
 
 export const KEY_URL = 'https://vault.example/keys/k/v1';
 
@@ -30,6 +31,12 @@ const SET_EVENTS = [
   'set-key',
   'created',
   'deleted',
+  'availability',
+  'changed',
+  'rewrapped',
+  'retired',
+  'rotation',
+  'purged',
 ] as const;
 const DISK_EVENTS = [
   'created',
@@ -49,6 +56,9 @@ const DISK_EVENTS = [
   'allow-changed',
   'client-expelled',
   'refused',
+  'header-rewrapped',
+  'moved',
+  'erased',
 ] as const;
 
 /** Sets and disks on a real state directory, with fake clock, vault, custody and data plane. */
@@ -61,6 +71,8 @@ export class World {
   readonly disks: DiskService;
   readonly stateDir: string;
   readonly told: Told[] = [];
+  /** Undefined: the host has none. */
+  platform: FakePlatformKey | undefined;
   readonly #random: Random;
 
   private constructor(stateDir: string, from?: World) {
@@ -70,6 +82,7 @@ export class World {
     this.vault = from?.vault ?? new FakeVault(this.clock, this.custody);
     this.#random = from === undefined ? fixedRandom() : from.#random;
     this.plane = new FakePlane(this.clock);
+    this.platform = from?.platform;
     const common = {
       stateDir,
       clock: this.clock,
@@ -80,7 +93,8 @@ export class World {
     this.sets = new SetService({
       ...common,
       vault: this.vault,
-      disksUsing: (setId) => this.disks.namesUsing(setId),
+      disks: () => this.disks.ofSets,
+      platform: () => this.platformKey(),
     });
     this.disks = new DiskService({ ...common, sets: this.sets, plane: this.plane });
     for (const kind of SET_EVENTS) {
@@ -95,6 +109,11 @@ export class World {
     const world = new World(await mkdtemp(join(tmpdir(), 'keyhold-world-')));
     await world.load();
     return world;
+  }
+
+  platformKey(): FakePlatformKey {
+    if (this.platform !== undefined) return this.platform;
+    throw new KeyholdError('ERR_PLATFORM_KEY_MISSING', 'no platform key');
   }
 
   async load(): Promise<void> {
