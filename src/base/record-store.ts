@@ -56,7 +56,7 @@ export class RecordStore<T extends { readonly name: string }> {
     const files = (await readdir(this.#directory)).sort();
     for (const file of files) {
       if (file.endsWith('.json.tmp')) await unlink(join(this.#directory, file));
-      if (file.endsWith(SHRED_SUFFIX)) await shredFile(join(this.#directory, file));
+      if (file.endsWith(SHRED_SUFFIX)) await this.#finishShredding(file);
     }
     const names = files
       .filter((file) => file.endsWith('.json'))
@@ -114,6 +114,13 @@ export class RecordStore<T extends { readonly name: string }> {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       await syncDirectory(this.#directory);
     }
+  }
+
+  /** Before the rename it is but a second name of the record that is in use. */
+  async #finishShredding(file: string): Promise<void> {
+    const path = join(this.#directory, file);
+    const { nlink } = await lstat(path);
+    await (nlink > 1 ? unlinkDurable(path) : shredFile(path));
   }
 
   async #read(name: string): Promise<T> {

@@ -7,7 +7,15 @@ export class SerialQueue {
 
   run(task: () => Promise<void>): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#tasks.push(() => task().then(resolve, reject));
+      // A task that throws before its first await rejects too.
+      this.#tasks.push(async () => {
+        try {
+          await task();
+          resolve();
+        } catch (error) {
+          reject(error as Error);
+        }
+      });
       void this.#drain();
     });
   }

@@ -85,6 +85,7 @@ export class DiskService {
     });
     const changed = (event: { set: { id: string } }): void => this.#noteAccess(event.set.id);
     this.#unsubscribe = [
+      sets.events.on('granted', changed),
       sets.events.on('denied', changed),
       sets.events.on('lapsed', changed),
       // Every PROOF, not only the one that changed the access: it retries whatever failed before.

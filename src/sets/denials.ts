@@ -44,7 +44,8 @@ export function standingState(denial: StandingDenial): KeyState {
       ...(requestId === null ? {} : { requestId }),
     },
     sinceMs: Date.parse(firstSeenAt),
-    denied: true,
+    denied: denial.confirmed,
+    suspect: true,
   };
 }
 
@@ -53,9 +54,10 @@ export function standingDenials(
   nowMs: number,
 ): StandingDenial[] {
   return keys
-    .filter(({ denied }) => denied)
-    .map(({ key, verdict, sinceMs }) => ({
+    .filter(({ denied, suspect }) => denied || suspect)
+    .map(({ key, verdict, sinceMs, denied: confirmed }) => ({
       kid: key.kid,
+      confirmed,
       reason: verdict?.reason ?? 'access-denied',
       code: verdict?.code ?? null,
       message: verdict?.message ?? '',

@@ -258,6 +258,7 @@ export class EncryptionSet {
       verdict,
       sinceMs: same ? before.sinceMs : this.#options.clock.nowMs(),
       denied: verdict.kind === 'PROOF' ? false : before.denied || believed,
+      suspect: verdict.kind === 'DENIED' || (before.suspect && verdict.kind !== 'PROOF'),
     });
     const { identity } = this.#record;
     const { keyVersion } = key;
@@ -268,7 +269,10 @@ export class EncryptionSet {
     if (!believed) tell();
     if (counts(key)) this.#digest(key, report, believed);
     if (believed) tell();
-    if (before.denied !== this.#stateOf(kid).denied) this.#noteDenials(report.firstSeenMs);
+    const { denied, suspect } = this.#stateOf(kid);
+    if (before.denied !== denied || before.suspect !== suspect) {
+      this.#noteDenials(report.firstSeenMs);
+    }
   }
 
   /** What a verdict of a key that counts means for the set. */

@@ -2,7 +2,7 @@
 import { KeyholdError } from '../base/errors.js';
 import type { EncryptionSet } from './encryption-set.js';
 import { codes } from './errors.js';
-import { isRevoked, type KeyState } from './policy.js';
+import { isRevoked, type KeyState, UNPROBED } from './policy.js';
 import type { SetDiskFacts } from './ports.js';
 import { counts, type SetKeyRecord } from './record.js';
 
@@ -88,8 +88,8 @@ function denial(set: EncryptionSet, event: { kids: readonly string[]; nowMs: num
   const states = new Map(set.keyStatus().map((status) => [status.key.kid, status]));
   const stateOf = (kid: string): KeyState => {
     const state = states.get(kid);
-    const { verdict, sinceMs } = state ?? { verdict: undefined, sinceMs: undefined };
-    return { verdict, sinceMs, denied: kids.includes(kid) || (state?.denied ?? false) };
+    const known = state ?? UNPROBED;
+    return { ...known, denied: kids.includes(kid) || known.denied };
   };
   if (!isRevoked({ record, stateOf, nowMs })) {
     const counted = record.keys.some((key) => kids.includes(key.kid) && counts(key));

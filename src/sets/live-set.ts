@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Timer } from '../base/clock.js';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import type { RecordStore } from '../base/record-store.js';
@@ -36,6 +37,7 @@ export class LiveSet {
   readonly rewrapper: Rewrapper;
   readonly #options: LiveSetOptions;
   #revocation: RevocationTimes | undefined;
+  #purgeTimer: Timer | undefined;
 
   constructor(options: LiveSetOptions) {
     const { record, records, context, scheduler, disks, emit } = options;
@@ -100,13 +102,14 @@ export class LiveSet {
   }
 
   close(cause: string): void {
+    this.#purgeTimer?.cancel();
     this.rewrapper.close();
     this.set.close(cause);
   }
 
   #purgeLater(delayMs: number): void {
     const { context, logger } = this.#options;
-    context.clock.setTimer(delayMs, () => {
+    this.#purgeTimer = context.clock.setTimer(delayMs, () => {
       this.purge().catch((error: unknown) => {
         logger.error({ set: this.set.name, cause: messageOf(error) }, 'purge does not get on');
         this.#purgeLater(PURGE_RETRY_MS);

@@ -15,9 +15,16 @@ export interface KeyState {
   readonly sinceMs: number | undefined;
   /** A denial that is believed, and that no PROOF has lifted. */
   readonly denied: boolean;
+  /** A denial since the last PROOF, confirmed or not: enough to forbid the availability key. */
+  readonly suspect: boolean;
 }
 
-export const UNPROBED: KeyState = { verdict: undefined, sinceMs: undefined, denied: false };
+export const UNPROBED: KeyState = {
+  verdict: undefined,
+  sinceMs: undefined,
+  denied: false,
+  suspect: false,
+};
 
 export interface PolicyInput {
   readonly record: SetRecord;
@@ -72,7 +79,10 @@ export function mayUseAvailability(input: PolicyInput): boolean {
   const asked = record.keys.filter(counts);
   if (record.availability === null || record.purge !== null || asked.length === 0) return false;
   if (deniedKeys(input).length > 0) return false;
-  return asked.every(({ kid }) => stateOf(kid).verdict?.kind === 'NO-ANSWER');
+  return asked.every(({ kid }) => {
+    const { verdict, suspect } = stateOf(kid);
+    return verdict?.kind === 'NO-ANSWER' && !suspect;
+  });
 }
 
 /** What an operator should look at although disks are served; in the words of `set show`. */

@@ -76,6 +76,7 @@ export type HostSeal = z.infer<typeof hostSealSchema>;
 /** A denial that stands: kept so that an outage and a restart do not make it forgotten. */
 const standingDenialSchema = z.strictObject({
   kid: z.string().min(1).max(512),
+  confirmed: z.boolean(),
   reason: z.enum(DENIAL_REASONS),
   code: z.string().nullable(),
   message: z.string(),

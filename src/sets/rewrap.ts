@@ -104,13 +104,22 @@ export class Rewrapper {
   }
 
   async #lookBySelf(): Promise<void> {
-    // While the vault denies or is silent there is nothing new to be had from it.
-    const usable = this.#options.set.access.kind === 'granted' && this.#record.purge === null;
-    if (usable && !this.#closed) await this.rotate().catch(() => undefined);
+    if (this.#isWorthALook()) await this.rotate().catch(() => undefined);
     const { rotationIntervalMs } = this.#record;
     const retryMs = RETRY_MS * 2 ** Math.min((this.#trouble?.attempts ?? 1) - 1, 16);
     const failed = this.#trouble !== undefined;
     this.#schedule(failed ? Math.min(retryMs, rotationIntervalMs) : rotationIntervalMs);
+  }
+
+  /**
+   * While the vault denies or is silent there is nothing new to be had from it; but the date of an
+   * expired key may have been moved.
+   */
+  #isWorthALook(): boolean {
+    const { access } = this.#options.set;
+    if (this.#closed || this.#record.purge !== null) return false;
+    if (access.kind === 'denied') return access.denial.reason === 'key-expired';
+    return access.kind === 'granted';
   }
 
   async #look(): Promise<void> {

@@ -254,6 +254,7 @@ export type Behaviour =
   | { readonly kind: 'denied'; readonly class: VerdictClass; readonly code: string }
   | { readonly kind: 'silent'; readonly retryAfterMs?: number }
   | { readonly kind: 'identity-denied' }
+  | { readonly kind: 'network-denied' }
   | { readonly kind: 'integrity' };
 
 export const PROOF: Behaviour = { kind: 'proof' };
@@ -448,6 +449,11 @@ export class FakeVault implements VaultAccess {
         const message = 'the secret has expired';
         const code = 'AADSTS7000222';
         return { kind: 'NO-ANSWER', class: 'denied-identity', code, message, ...times };
+      }
+      case 'network-denied': {
+        const message = 'client address is not authorized';
+        const code = 'ForbiddenByFirewall';
+        return { kind: 'NO-ANSWER', class: 'denied-network', code, message, ...times };
       }
       case 'silent': {
         const retry =
