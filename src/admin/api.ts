@@ -1,5 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { z } from 'zod';
+import type { ConfirmRequest, SetServices } from './api-sets.js';
+import {
+  count,
+  DESCRIPTION_LENGTH_MAX,
+  name,
+  PATH_LENGTH_MAX,
+  rules,
+  seconds,
+  sectorSizeBytes,
+  time,
+} from './fields.js';
 
 /**
  * The admin API's vocabulary: one schema for each request and answer. The server validates
@@ -28,12 +39,6 @@ export const OFFLINE_REASONS = [
   'erased',
 ] as const;
 
-export const REVOCATION_MODES = ['immediate', 'restart'] as const;
-export const VERDICTS = ['PROOF', 'DENIED', 'NO-ANSWER'] as const;
-
-/** `unknown`: never probed yet; `lapsed`: no answer until the lease ended. */
-export const SET_ACCESS = ['unknown', 'granted', 'denied', 'lapsed'] as const;
-
 export const CONNECTION_PHASES = ['negotiating', 'transmission'] as const;
 
 export const ERROR_KINDS = [
@@ -48,27 +53,6 @@ export const ERROR_KINDS = [
   'no-space',
   'internal',
 ] as const;
-
-/** A name here is only bounded; the set and disk services say which characters it may have. */
-const NAME_LENGTH_MAX = 255;
-const URL_LENGTH_MAX = 2048;
-const PATH_LENGTH_MAX = 4095;
-/** More than a rule, or the list of a disk, may have; so that no request is large. */
-const RULE_LENGTH_MAX = 1024;
-const RULES_MAX = 64;
-/** More than a description may have; so that the answer to a longer one names both lengths. */
-const DESCRIPTION_LENGTH_MAX = 1024;
-/** 30 days: longer than any sensible probe interval, lease or suspend timeout. */
-const DURATION_MS_MAX = 30 * 24 * 3_600_000;
-
-const name = z.string().min(1).max(NAME_LENGTH_MAX);
-const durationMs = z.int().min(1).max(DURATION_MS_MAX);
-const seconds = z.number().min(0);
-const count = z.int().min(0);
-const time = z.iso.datetime();
-/** Rules are only bounded here; the disk service reads them. */
-const rules = z.array(z.string().max(RULE_LENGTH_MAX)).max(RULES_MAX);
-const sectorSizeBytes = z.literal([512, 4096]);
 
 export const diskViewSchema = z
   .object({
@@ -157,73 +141,6 @@ export const diskDetailSchema = diskViewSchema
   .meta({ id: 'DiskDetail', description: 'A virtual disk with its clients.' });
 export type DiskDetail = z.infer<typeof diskDetailSchema>;
 
-export const setKeyViewSchema = z
-  .object({
-    /** The versioned key id: https://vault/keys/name/version. */
-    id: z.string(),
-    version: z.string(),
-    verdict: z.enum(VERDICTS).nullable(),
-    /** Since when the verdict is what it is; null before the first probe. */
-    since: time.nullable(),
-    error: z
-      .object({ code: z.string(), message: z.string(), requestId: z.string().nullable() })
-      .nullable(),
-  })
-  .meta({ id: 'SetKey', description: 'A customer key version of a set, with its last verdict.' });
-export type SetKeyView = z.infer<typeof setKeyViewSchema>;
-
-export const setViewSchema = z
-  .object({
-    name: z.string(),
-    id: z.string(),
-    mode: z.enum(REVOCATION_MODES),
-    keys: z.array(setKeyViewSchema),
-    leaseSecondsLeft: seconds.nullable(),
-    /** Names of the disks that belong to the set. */
-    disks: z.array(z.string()),
-    access: z.enum(SET_ACCESS),
-    alarm: z.boolean(),
-    identity: z.string(),
-    probeIntervalSeconds: seconds,
-    leaseSeconds: seconds,
-    suspendTimeoutSeconds: seconds,
-    /** Disks stay offline until an operator attaches them, although access came back. */
-    holdOnHeal: z.boolean(),
-  })
-  .meta({ id: 'EncryptionSet', description: 'An encryption set.' });
-export type SetView = z.infer<typeof setViewSchema>;
-
-export const createSetRequestSchema = z
-  .strictObject({
-    name,
-    /** Versioned or versionless URL of the customer key. */
-    keyUrl: z.string().min(1).max(URL_LENGTH_MAX),
-    /** Name of an identity of the config; left out: the only one that there is. */
-    identity: z.exactOptional(name),
-    mode: z.enum(REVOCATION_MODES),
-    probeIntervalMs: z.exactOptional(durationMs),
-    leaseMs: z.exactOptional(durationMs),
-    suspendTimeoutMs: z.exactOptional(durationMs),
-    /** Takes a key from a vault without purge protection. */
-    allowPurgeable: z.exactOptional(z.boolean()),
-    holdOnHeal: z.exactOptional(z.boolean()),
-  })
-  .meta({ id: 'CreateSet' });
-export type CreateSetRequest = z.infer<typeof createSetRequestSchema>;
-
-export const checkResultSchema = z
-  .object({
-    set: z.string(),
-    /** The weakest verdict over the set's keys; null for a set without keys. */
-    verdict: z.enum(VERDICTS).nullable(),
-    access: z.enum(SET_ACCESS),
-    alarm: z.boolean(),
-    keys: z.array(setKeyViewSchema),
-    leaseSecondsLeft: seconds.nullable(),
-  })
-  .meta({ id: 'CheckResult', description: 'What a probe of every key of a set found just now.' });
-export type CheckResult = z.infer<typeof checkResultSchema>;
-
 export const createDiskRequestSchema = z
   .strictObject({
     name,
@@ -266,6 +183,11 @@ export const allowResultSchema = z
   })
   .meta({ id: 'AllowResult', description: 'The allow list of a disk after a change.' });
 export type AllowResult = z.infer<typeof allowResultSchema>;
+
+export const moveDiskRequestSchema = z
+  .strictObject({ set: name })
+  .meta({ id: 'MoveDisk', description: 'The encryption set that the disk is to belong to.' });
+export type MoveDiskRequest = z.infer<typeof moveDiskRequestSchema>;
 
 export const deleteDiskQuerySchema = z
   .strictObject({ deleteStore: z.exactOptional(z.enum(['true', 'false'])) })
@@ -349,7 +271,6 @@ export const errorBodySchema = z
   .meta({ id: 'Error' });
 export type ErrorBody = z.infer<typeof errorBodySchema>;
 
-export const setListSchema = z.object({ sets: z.array(setViewSchema) }).meta({ id: 'SetList' });
 export const connectionListSchema = z
   .object({ connections: z.array(connectionViewSchema) })
   .meta({ id: 'ConnectionList' });
@@ -379,15 +300,9 @@ export type HandOver = (adopt: (fd: number, greeting: Uint8Array) => void) => vo
  * checked before a call. Failures are KeyholdErrors; anything else is answered as internal.
  * `caller` is for the audit log; an implementation that needs none leaves the parameter out.
  */
-export interface AdminServices {
+export interface AdminServices extends SetServices {
   status(): Promise<Status>;
   listConnections(): Promise<ConnectionView[]>;
-
-  listSets(): Promise<SetView[]>;
-  showSet(name: string): Promise<SetView>;
-  createSet(request: CreateSetRequest, caller: Caller): Promise<SetView>;
-  checkSet(name: string, caller: Caller): Promise<CheckResult>;
-  deleteSet(name: string, caller: Caller): Promise<void>;
 
   listDisks(): Promise<DiskView[]>;
   showDisk(name: string): Promise<DiskDetail>;
@@ -396,6 +311,8 @@ export interface AdminServices {
   detachDisk(name: string, caller: Caller): Promise<DiskView>;
   restartDisk(name: string, caller: Caller): Promise<DiskView>;
   changeAllow(name: string, change: ChangeAllowRequest, caller: Caller): Promise<AllowResult>;
+  moveDisk(name: string, request: MoveDiskRequest, caller: Caller): Promise<DiskView>;
+  eraseDisk(name: string, request: ConfirmRequest, caller: Caller): Promise<DiskView>;
   deleteDisk(name: string, options: { deleteStore: boolean }, caller: Caller): Promise<void>;
 
   /** Serves one disk, and no other, to the caller over its own connection. */

@@ -6,7 +6,6 @@ import { codeOf, KeyholdError, messageOf, type ErrorKind } from '../base/errors.
 import {
   allowResultSchema,
   auditVerifyResultSchema,
-  checkResultSchema,
   connectionListSchema,
   diskDetailSchema,
   diskListSchema,
@@ -14,23 +13,35 @@ import {
   errorBodySchema,
   eventSchema,
   reloadResultSchema,
-  setListSchema,
-  setViewSchema,
   statusSchema,
   type AdminEvent,
   type AllowResult,
   type AuditVerifyResult,
   type ChangeAllowRequest,
-  type CheckResult,
   type ConnectionView,
   type CreateDiskRequest,
-  type CreateSetRequest,
   type DiskDetail,
   type DiskView,
+  type MoveDiskRequest,
   type ReloadResult,
-  type SetView,
   type Status,
 } from './api.js';
+import {
+  checkResultSchema,
+  setListSchema,
+  setViewSchema,
+  type CheckResult,
+  type CreateSetRequest,
+  type SetView,
+  impactSchema,
+  purgeReceiptSchema,
+  type AssignKeyRequest,
+  type ConfirmRequest,
+  type Impact,
+  type ImpactQuery,
+  type PurgeReceipt,
+  type UpdateSetRequest,
+} from './api-sets.js';
 import { codes } from './errors.js';
 import { NBD_PROTOCOL } from './nbd-protocol.js';
 
@@ -62,7 +73,12 @@ export interface AdminClient {
   listSets(): Promise<SetView[]>;
   showSet(name: string): Promise<SetView>;
   createSet(request: CreateSetRequest): Promise<SetView>;
+  updateSet(name: string, request: UpdateSetRequest): Promise<SetView>;
   checkSet(name: string): Promise<CheckResult>;
+  rotateSet(name: string): Promise<SetView>;
+  assignKey(name: string, request: AssignKeyRequest): Promise<SetView>;
+  impactOfSet(name: string, query: ImpactQuery): Promise<Impact>;
+  purgeSet(name: string, request: ConfirmRequest): Promise<PurgeReceipt>;
   deleteSet(name: string): Promise<void>;
   listDisks(): Promise<DiskView[]>;
   showDisk(name: string): Promise<DiskDetail>;
@@ -71,6 +87,8 @@ export interface AdminClient {
   detachDisk(name: string): Promise<DiskView>;
   restartDisk(name: string): Promise<DiskView>;
   changeAllow(name: string, change: ChangeAllowRequest): Promise<AllowResult>;
+  moveDisk(name: string, request: MoveDiskRequest): Promise<DiskView>;
+  eraseDisk(name: string, request: ConfirmRequest): Promise<DiskView>;
   deleteDisk(name: string, options?: { deleteStore?: boolean }): Promise<void>;
   /** A connection that speaks NBD from its first byte on and serves this one disk. */
   serveDisk(name: string): Promise<Socket>;
@@ -107,6 +125,13 @@ export function createAdminClient(options: {
     listSets: async () => (await get('/v1/sets', setListSchema)).sets,
     showSet: (name) => get(setPath(name), setViewSchema),
     createSet: (body) => post('/v1/sets', setViewSchema, body),
+    updateSet: (name, body) =>
+      call(link, { method: 'PATCH', path: setPath(name), body }, setViewSchema),
+    rotateSet: (name) => post(`${setPath(name)}/rotate`, setViewSchema),
+    assignKey: (name, body) => post(`${setPath(name)}/assign-key`, setViewSchema, body),
+    impactOfSet: (name, query) =>
+      get(`${setPath(name)}/impact?${new URLSearchParams(query).toString()}`, impactSchema),
+    purgeSet: (name, body) => post(`${setPath(name)}/purge`, purgeReceiptSchema, body),
     checkSet: (name) => post(`${setPath(name)}/check`, checkResultSchema),
     deleteSet: (name) => callWithoutAnswer(link, { method: 'DELETE', path: setPath(name) }),
     listDisks: async () => (await get('/v1/disks', diskListSchema)).disks,
@@ -115,6 +140,8 @@ export function createAdminClient(options: {
     attachDisk: (name) => diskAction(name, 'attach'),
     detachDisk: (name) => diskAction(name, 'detach'),
     restartDisk: (name) => diskAction(name, 'restart'),
+    moveDisk: (name, body) => post(`${diskPath(name)}/move`, diskViewSchema, body),
+    eraseDisk: (name, body) => post(`${diskPath(name)}/erase`, diskViewSchema, body),
     changeAllow: (name, body) =>
       call(link, { method: 'PATCH', path: `${diskPath(name)}/allow`, body }, allowResultSchema),
     deleteDisk(name, { deleteStore = false } = {}) {

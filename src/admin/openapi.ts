@@ -6,21 +6,29 @@ import {
   auditVerifyResultSchema,
   reloadResultSchema,
   changeAllowRequestSchema,
-  checkResultSchema,
   connectionListSchema,
   connectionViewSchema,
   createDiskRequestSchema,
-  createSetRequestSchema,
   diskDetailSchema,
   diskListSchema,
   diskViewSchema,
   errorBodySchema,
+  moveDiskRequestSchema,
   eventSchema,
+  statusSchema,
+} from './api.js';
+import {
+  checkResultSchema,
+  createSetRequestSchema,
   setKeyViewSchema,
   setListSchema,
   setViewSchema,
-  statusSchema,
-} from './api.js';
+  assignKeyRequestSchema,
+  confirmRequestSchema,
+  impactSchema,
+  purgeReceiptSchema,
+  updateSetRequestSchema,
+} from './api-sets.js';
 
 /** What a route tells the document about itself, in its fastify config. */
 export interface RouteDocument {
@@ -45,6 +53,12 @@ type JsonSchema = Record<string, unknown>;
 
 /** The schemas that the document names; everything else stands where it is used. */
 const NAMED_SCHEMAS = [
+  assignKeyRequestSchema,
+  confirmRequestSchema,
+  impactSchema,
+  purgeReceiptSchema,
+  updateSetRequestSchema,
+  moveDiskRequestSchema,
   allowResultSchema,
   auditVerifyResultSchema,
   reloadResultSchema,

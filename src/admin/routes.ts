@@ -4,46 +4,20 @@ import {
   allowResultSchema,
   auditVerifyResultSchema,
   changeAllowRequestSchema,
-  checkResultSchema,
   connectionListSchema,
   createDiskRequestSchema,
-  createSetRequestSchema,
   deleteDiskQuerySchema,
   diskDetailSchema,
   diskListSchema,
   diskViewSchema,
+  moveDiskRequestSchema,
   nameParamsSchema,
   reloadResultSchema,
-  setListSchema,
-  setViewSchema,
   statusSchema,
-  type AdminServices,
-  type Caller,
-  type Role,
 } from './api.js';
-
-export interface RouteInput {
-  readonly params: unknown;
-  readonly query: unknown;
-  readonly body: unknown;
-  readonly caller: Caller;
-}
-
-/** One operation of the API: what validates it, who may call it, what it calls. */
-export interface AdminRoute {
-  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
-  readonly url: string;
-  readonly role: Role;
-  readonly operationId: string;
-  readonly summary: string;
-  readonly params?: z.ZodType;
-  readonly query?: z.ZodType;
-  readonly body?: z.ZodType;
-  readonly status: 200 | 201 | 204;
-  /** Left out exactly with status 204. */
-  readonly answer?: z.ZodType;
-  call(services: AdminServices, input: RouteInput): Promise<unknown>;
-}
+import { confirmRequestSchema } from './api-sets.js';
+import { type AdminRoute, nameOf, one } from './route.js';
+import { setRoutes } from './routes-sets.js';
 
 /**
  * Every operation but the event stream and the OpenAPI document.
@@ -103,61 +77,6 @@ function statusRoutes(): AdminRoute[] {
   ];
 }
 
-function setRoutes(): AdminRoute[] {
-  return [
-    {
-      method: 'GET',
-      url: '/v1/sets',
-      role: 'operate',
-      operationId: 'listSets',
-      summary: 'All encryption sets',
-      status: 200,
-      answer: setListSchema,
-      call: async (services) => ({ sets: await services.listSets() }),
-    },
-    {
-      method: 'POST',
-      url: '/v1/sets',
-      role: 'admin',
-      operationId: 'createSet',
-      summary: 'Creates an encryption set: a new set key, wrapped and proved by a remote unwrap',
-      body: createSetRequestSchema,
-      status: 201,
-      answer: setViewSchema,
-      call: (services, { body, caller }) =>
-        services.createSet(body as z.infer<typeof createSetRequestSchema>, caller),
-    },
-    {
-      ...one('set'),
-      method: 'GET',
-      url: '/v1/sets/:name',
-      role: 'operate',
-      summary: 'One encryption set',
-      answer: setViewSchema,
-      call: (services, { params }) => services.showSet(nameOf(params)),
-    },
-    {
-      ...one('set', 'check'),
-      method: 'POST',
-      url: '/v1/sets/:name/check',
-      role: 'operate',
-      summary: 'Probes every key of the set now and acts on the verdict',
-      answer: checkResultSchema,
-      call: (services, { params, caller }) => services.checkSet(nameOf(params), caller),
-    },
-    {
-      method: 'DELETE',
-      url: '/v1/sets/:name',
-      role: 'admin',
-      operationId: 'deleteSet',
-      summary: 'Deletes an encryption set without disks',
-      params: nameParamsSchema,
-      status: 204,
-      call: (services, { params, caller }) => services.deleteSet(nameOf(params), caller),
-    },
-  ];
-}
-
 function diskRoutes(): AdminRoute[] {
   return [
     {
@@ -192,6 +111,7 @@ function diskRoutes(): AdminRoute[] {
       call: (services, { params }) => services.showDisk(nameOf(params)),
     },
     ...diskActionRoutes(),
+    ...diskKeyRoutes(),
     allowRoute(),
     {
       method: 'DELETE',
@@ -245,15 +165,34 @@ function diskActionRoutes(): AdminRoute[] {
   }));
 }
 
-/** What the operations on one named object have in common. */
-function one(
-  noun: 'set' | 'disk',
-  verb = 'show',
-): Pick<AdminRoute, 'operationId' | 'params' | 'status'> {
-  const operationId = `${verb}${noun.charAt(0).toUpperCase()}${noun.slice(1)}`;
-  return { operationId, params: nameParamsSchema, status: 200 };
-}
-
-function nameOf(params: unknown): string {
-  return (params as z.infer<typeof nameParamsSchema>).name;
+/** Both need more than running a host: they decide which key opens a disk, or that none does. */
+function diskKeyRoutes(): AdminRoute[] {
+  return [
+    {
+      ...one('disk', 'move'),
+      method: 'POST',
+      url: '/v1/disks/:name/move',
+      role: 'admin',
+      summary: "Seals the disk's key under another encryption set; data and sessions go on",
+      body: moveDiskRequestSchema,
+      answer: diskViewSchema,
+      call: (services, { params, body, caller }) => {
+        const request = body as z.infer<typeof moveDiskRequestSchema>;
+        return services.moveDisk(nameOf(params), request, caller);
+      },
+    },
+    {
+      ...one('disk', 'erase'),
+      method: 'POST',
+      url: '/v1/disks/:name/erase',
+      role: 'admin',
+      summary: 'Destroys the key of an offline disk for ever; must be confirmed by its name',
+      body: confirmRequestSchema,
+      answer: diskViewSchema,
+      call: (services, { params, body, caller }) => {
+        const request = body as z.infer<typeof confirmRequestSchema>;
+        return services.eraseDisk(nameOf(params), request, caller);
+      },
+    },
+  ];
 }

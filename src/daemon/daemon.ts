@@ -253,6 +253,9 @@ function createCore(options: {
     ...(graceMs === undefined ? {} : { graceMs }),
     ...(lingerMs === undefined ? {} : { lingerMs }),
   });
+  disks.events.on('offline-receipt', ({ disk, verdictStartedBootMs: from, receipt }) => {
+    if (from !== undefined) sets.noteRevocation(disk.set.id, receipt.keyWipedBootMs - from);
+  });
   return { addon, clock, vault, sets, disks, plane, alarms };
 }
 

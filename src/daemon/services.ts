@@ -5,17 +5,26 @@ import type {
   AuditVerifyResult,
   Caller,
   ChangeAllowRequest,
-  CheckResult,
   ConnectionView,
   CreateDiskRequest,
-  CreateSetRequest,
   DiskDetail,
   DiskView,
-  ReloadResult,
   HandOver,
-  SetView,
+  MoveDiskRequest,
+  ReloadResult,
   Status,
 } from '../admin/api.js';
+import type {
+  AssignKeyRequest,
+  CheckResult,
+  ConfirmRequest,
+  CreateSetRequest,
+  Impact,
+  ImpactQuery,
+  PurgeReceipt,
+  SetView,
+  UpdateSetRequest,
+} from '../admin/api-sets.js';
 import type { AuditLog } from '../audit/audit-log.js';
 import type { Clock } from '../base/clock.js';
 import { codeOf, KeyholdError } from '../base/errors.js';
@@ -101,6 +110,33 @@ export class DaemonServices implements AdminServices {
     });
   }
 
+  async updateSet(name: string, request: UpdateSetRequest, caller: Caller): Promise<SetView> {
+    return this.#command('set-update', name, caller, () =>
+      this.#options.sets.update(name, request),
+    );
+  }
+
+  async rotateSet(name: string, caller: Caller): Promise<SetView> {
+    return this.#command('set-rotate', name, caller, () => this.#options.sets.rotate(name));
+  }
+
+  async assignKey(name: string, request: AssignKeyRequest, caller: Caller): Promise<SetView> {
+    const { keyUrl: url, slot = 1 } = request;
+    const target = url === undefined ? 'platform' : { url, slot };
+    return this.#command('set-assign-key', name, caller, () =>
+      this.#options.sets.assign(name, target),
+    );
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- what it throws must be a rejection
+  async impactOfSet(name: string, query: ImpactQuery): Promise<Impact> {
+    return this.#options.sets.impact(name, query);
+  }
+
+  async purgeSet(name: string, { confirm }: ConfirmRequest, caller: Caller): Promise<PurgeReceipt> {
+    return this.#command('set-purge', name, caller, () => this.#options.sets.purge(name, confirm));
+  }
+
   async checkSet(name: string, caller: Caller): Promise<CheckResult> {
     return this.#command('set-check', name, caller, () => this.#options.sets.check(name));
   }
@@ -147,6 +183,15 @@ export class DaemonServices implements AdminServices {
       const { allow, disconnected } = await this.#options.disks.changeAllow(name, change);
       return { disk: name, allow, disconnected };
     });
+  }
+
+  async moveDisk(name: string, { set }: MoveDiskRequest, caller: Caller): Promise<DiskView> {
+    return this.#command('disk-move', name, caller, () => this.#options.disks.move(name, set));
+  }
+
+  async eraseDisk(name: string, { confirm }: ConfirmRequest, caller: Caller): Promise<DiskView> {
+    const { disks } = this.#options;
+    return this.#command('disk-erase', name, caller, () => disks.erase(name, confirm));
   }
 
   async deleteDisk(name: string, options: { deleteStore: boolean }, caller: Caller): Promise<void> {

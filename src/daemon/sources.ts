@@ -5,7 +5,8 @@ import type { DiskService } from '../disks/disk-service.js';
 import type { DiskView } from '../disks/view.js';
 import type { DiskSample, MetricsSources, SetSample } from '../metrics/sources.js';
 import type { SetService } from '../sets/set-service.js';
-import { secondsLeft } from '../sets/view.js';
+import type { EncryptionSet } from '../sets/encryption-set.js';
+import type { SetView } from '../sets/view.js';
 
 /** What a scrape reads, straight from memory and native counters. */
 export function createMetricsSources(options: {
@@ -19,19 +20,7 @@ export function createMetricsSources(options: {
     *disks() {
       for (const view of disks.eachView()) yield sampleOf(view, plane);
     },
-    sets: () =>
-      sets.list().map((set): SetSample => ({
-        name: set.name,
-        access: set.access.kind,
-        alarm: set.alarm !== undefined,
-        leaseSecondsLeft: secondsLeft(set),
-        keys: set.keyStatus().map(({ key, verdict }) => ({
-          version: key.keyVersion,
-          lastProbeMs:
-            verdict === undefined ? null : clock.nowMs() - (clock.bootMs() - verdict.startedBootMs),
-          verdict: verdict?.kind ?? null,
-        })),
-      })),
+    sets: () => sets.views().map((view) => sampleOfSet(view, sets.get(view.name), clock)),
     connections: () => ({
       total: plane.connections().length,
       negotiating: plane.negotiatingCount,
@@ -44,6 +33,26 @@ export function createMetricsSources(options: {
         restarts: shards.reduce((sum, { restarts }) => sum + restarts, 0),
       };
     },
+  };
+}
+
+function sampleOfSet(view: SetView, set: EncryptionSet, clock: Clock): SetSample {
+  const wallMs = (bootMs: number): number => clock.nowMs() - (clock.bootMs() - bootMs);
+  return {
+    name: view.name,
+    access: view.access,
+    alarm: view.alarm,
+    leaseSecondsLeft: view.leaseSecondsLeft,
+    availabilityInUse: view.grantedBy === 'availability',
+    rotationFailing: view.rotationTrouble !== null,
+    revocationDeadlineSeconds: view.revocation?.deadlineSeconds ?? null,
+    revocationMaxSeconds: view.revocation?.maxSeconds ?? null,
+    keys: set.keyStatus().map(({ key, verdict }) => ({
+      version: key.keyVersion,
+      lastProbeMs: verdict === undefined ? null : wallMs(verdict.startedBootMs),
+      verdict: verdict?.kind ?? null,
+      expiresMs: key.expiresAt === null ? null : Date.parse(key.expiresAt),
+    })),
   };
 }
 

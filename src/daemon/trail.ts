@@ -66,8 +66,8 @@ export class Trail {
   watchSets(sets: SetService): void {
     const { events } = sets;
     events.on('verdict', (event) => this.#verdict(event));
-    events.on('granted', ({ set, previous }) =>
-      this.#note('set-granted', { set: set.name, previous }),
+    events.on('granted', ({ set, previous, by }) =>
+      this.#note('set-granted', { set: set.name, previous, by }),
     );
     events.on('denied', ({ set, previous, denial }) =>
       this.#note('set-denied', {
@@ -91,6 +91,31 @@ export class Trail {
       this.#note('set-created', { set: set.name, id: set.id, kid }),
     );
     events.on('deleted', ({ set }) => this.#note('set-deleted', { set: set.name, id: set.id }));
+    this.#watchKeys(sets);
+  }
+
+  #watchKeys({ events }: SetService): void {
+    events.on('availability', ({ set, used, cause }) => {
+      const name = `availability key ${set.name}`;
+      if (used) this.#options.alarms.raise(name, `stands in for the vault: ${cause}`);
+      else this.#options.alarms.clear(name);
+      this.#note(used ? 'availability-used' : 'availability-ended', { set: set.name, cause });
+    });
+    events.on('changed', ({ set, what }) => this.#note('set-changed', { set: set.name, what }));
+    events.on('rewrapped', ({ set, ...facts }) =>
+      this.#note('set-rewrapped', { set: set.name, ...facts }),
+    );
+    events.on('retired', ({ set, kids }) => this.#note('key-retired', { set: set.name, kids }));
+    events.on('rotation', ({ set, trouble }) => {
+      const name = `rotation ${set.name}`;
+      if (trouble === null) this.#options.alarms.clear(name);
+      else this.#options.alarms.raise(name, `${trouble.code}: ${trouble.message}`);
+      const kind = trouble === null ? 'rotation-recovered' : 'rotation-failed';
+      this.#note(kind, { set: set.name, code: trouble?.code, message: trouble?.message });
+    });
+    events.on('purged', ({ set, receipt }) =>
+      this.#note('set-purged', { set: set.name, id: set.id, ...receipt }),
+    );
   }
 
   watchDisks(disks: DiskService): void {
@@ -131,6 +156,11 @@ export class Trail {
     events.on('allow-changed', ({ disk, ...facts }) =>
       this.#disk('disk-allow-changed', disk, facts),
     );
+    events.on('header-rewrapped', ({ disk, kids }) =>
+      this.#disk('header-rewrapped', disk, { kids }),
+    );
+    events.on('moved', ({ disk, from }) => this.#disk('disk-moved', disk, { from: from.name }));
+    events.on('erased', ({ disk, ...facts }) => this.#disk('disk-erased', disk, facts));
     events.on('client-expelled', ({ disk, peer }) =>
       this.#disk('client-expelled', disk, { peer: peerText(peer) }),
     );

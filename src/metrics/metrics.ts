@@ -170,6 +170,33 @@ export class Metrics {
       ({ name: set, alarm }) => [{ labels: { set }, value: Number(alarm) }],
     );
     register(
+      'keyhold_set_availability_in_use',
+      '1 while the availability key stands in for a vault that gives no answer.',
+      (set) => [{ labels: { set: set.name }, value: Number(set.availabilityInUse) }],
+    );
+    register(
+      'keyhold_set_rotation_failing',
+      '1 while a newer version of a key cannot be taken over.',
+      (set) => [{ labels: { set: set.name }, value: Number(set.rotationFailing) }],
+    );
+    const perSet = ({ name: set }: SetSample, value: number | null) =>
+      value === null ? [] : [{ labels: { set }, value }];
+    register(
+      'keyhold_set_revocation_deadline_seconds',
+      'The vault begins to refuse, to the keys wiped: what the set promises; absent on the platform key.',
+      (set) => perSet(set, set.revocationDeadlineSeconds),
+    );
+    register(
+      'keyhold_set_revocation_max_seconds',
+      "Probe's start to the last key wiped: the longest since the start; absent before the first.",
+      (set) => perSet(set, set.revocationMaxSeconds),
+    );
+    register(
+      'keyhold_key_expiry_timestamp_seconds',
+      'The date of the key, as it was last looked at; absent without one.',
+      (set) => perKey(set, (key) => (key.expiresMs === null ? null : key.expiresMs / 1000)),
+    );
+    register(
       'keyhold_key_last_probe_timestamp_seconds',
       'When the key was probed last; absent before the first probe.',
       (set) => perKey(set, (key) => (key.lastProbeMs === null ? null : key.lastProbeMs / 1000)),

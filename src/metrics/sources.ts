@@ -29,6 +29,13 @@ export interface SetSample {
   readonly alarm: boolean;
   /** Null before the first PROOF. */
   readonly leaseSecondsLeft: number | null;
+  /** The availability key stands in for a vault without an answer. */
+  readonly availabilityInUse: boolean;
+  readonly rotationFailing: boolean;
+  /** Null on the platform key. */
+  readonly revocationDeadlineSeconds: number | null;
+  /** The longest since the start; null before the first revocation. */
+  readonly revocationMaxSeconds: number | null;
   readonly keys: readonly KeySample[];
 }
 
@@ -37,4 +44,6 @@ export interface KeySample {
   /** Wall clock, milliseconds; null before the first probe. */
   readonly lastProbeMs: number | null;
   readonly verdict: 'PROOF' | 'DENIED' | 'NO-ANSWER' | null;
+  /** Wall clock, milliseconds; null when the key has no date or was never looked at. */
+  readonly expiresMs: number | null;
 }

@@ -3,12 +3,10 @@ import { test } from 'tap';
 import {
   OFFLINE_REASONS,
   type ChangeAllowRequest,
-  type CheckResult,
   type CreateDiskRequest,
-  type CreateSetRequest,
   type DiskView,
-  type SetView,
 } from '../../src/admin/api.js';
+import { type CheckResult, type CreateSetRequest, type SetView } from '../../src/admin/api-sets.js';
 import type { CreateDiskOptions } from '../../src/disks/create-disk.js';
 import type { AccessChange } from '../../src/disks/disk-access.js';
 import { OFFLINE_REASONS as REASONS_OF_DISKS } from '../../src/disks/record.js';

@@ -4,13 +4,12 @@ import type {
   AdminEvent,
   AdminServices,
   AllowResult,
-  CheckResult,
   ConnectionView,
   DiskDetail,
   DiskView,
-  SetView,
   Status,
 } from '../../src/admin/api.js';
+import type { CheckResult, SetView, Impact, PurgeReceipt } from '../../src/admin/api-sets.js';
 
 export const DISK: DiskView = {
   name: 'd1',
@@ -72,6 +71,11 @@ export const SET: SetView = {
     {
       id: 'https://v.vault.azure.net/keys/k/abc',
       version: 'abc',
+      slot: 1,
+      role: 'current',
+      expiresAt: null,
+      dependents: ['d1'],
+      safeToDisable: false,
       verdict: 'DENIED',
       since: '2026-01-01T00:00:00.000Z',
       error: { code: 'KeyDisabled', message: 'disabled', requestId: 'r-1' },
@@ -86,6 +90,40 @@ export const SET: SetView = {
   leaseSeconds: 900,
   suspendTimeoutSeconds: 300,
   holdOnHeal: false,
+  grantedBy: null,
+  warnings: [],
+  rotationIntervalSeconds: 300,
+  revokeWhen: 'any',
+  onExpiry: 'warn',
+  identityDenied: 'lease',
+  networkDenied: 'lease',
+  double: false,
+  platformKey: null,
+  availabilityKey: null,
+  retired: [],
+  unreadable: [],
+  rotationTrouble: null,
+  revocation: { deadlineSeconds: 11, lastSeconds: null, maxSeconds: null },
+  purge: null,
+};
+
+export const IMPACT: Impact = {
+  set: 's1',
+  scenario: 'disable',
+  kids: ['https://v.vault.azure.net/keys/k/abc'],
+  why: 'the next probe is denied',
+  disks: [
+    { disk: 'd1', state: 'online', outcome: 'goes-offline', withinSeconds: 11, clients: ['vm1'] },
+  ],
+};
+
+export const PURGED: PurgeReceipt = {
+  startedAt: '2026-01-01T00:00:00.000Z',
+  finishedAt: '2026-01-01T00:00:01.000Z',
+  kids: ['https://v.vault.azure.net/keys/k/abc'],
+  availabilityKey: false,
+  erased: ['d1'],
+  failed: [],
 };
 
 export const CHECK: CheckResult = {
@@ -141,6 +179,11 @@ export function createFakeServices(): FakeServices {
     showSet: (name) => answer(SET, 'showSet', name),
     createSet: (request) => answer(SET, 'createSet', request),
     checkSet: (name) => answer(CHECK, 'checkSet', name),
+    updateSet: (name, request) => answer(SET, 'updateSet', name, request),
+    rotateSet: (name) => answer(SET, 'rotateSet', name),
+    assignKey: (name, request) => answer(SET, 'assignKey', name, request),
+    impactOfSet: (name, query) => answer(IMPACT, 'impactOfSet', name, query),
+    purgeSet: (name, request) => answer(PURGED, 'purgeSet', name, request),
     deleteSet: (name) => answer(undefined, 'deleteSet', name),
     listDisks: () => answer([DISK], 'listDisks'),
     listConnections: () => answer([CONNECTION], 'listConnections'),
@@ -150,6 +193,8 @@ export function createFakeServices(): FakeServices {
     attachDisk: (name, caller) => answer(DISK, 'attachDisk', name, caller.uid),
     detachDisk: (name) => answer(DISK, 'detachDisk', name),
     restartDisk: (name) => answer(DISK, 'restartDisk', name),
+    moveDisk: (name, request) => answer(DISK, 'moveDisk', name, request),
+    eraseDisk: (name, request) => answer(DISK, 'eraseDisk', name, request),
     deleteDisk: (name, options) => answer(undefined, 'deleteDisk', name, options),
     serveDisk: async (name, caller, handOver) => {
       await answer(undefined, 'serveDisk', name, caller.uid);

@@ -27,6 +27,7 @@ void test('the document is OpenAPI 3.1 and names every operation', async (t) => 
     Object.entries(methods).map(([method, one]) => `${one.operationId}: ${method} ${path}`),
   );
   t.same(operations.sort(), [
+    'assignKey: post /v1/sets/{name}/assign-key',
     'attachDisk: post /v1/disks/{name}/attach',
     'changeAllow: patch /v1/disks/{name}/allow',
     'checkSet: post /v1/sets/{name}/check',
@@ -35,15 +36,21 @@ void test('the document is OpenAPI 3.1 and names every operation', async (t) => 
     'deleteDisk: delete /v1/disks/{name}',
     'deleteSet: delete /v1/sets/{name}',
     'detachDisk: post /v1/disks/{name}/detach',
+    'eraseDisk: post /v1/disks/{name}/erase',
     'events: get /v1/events',
+    'impactOfSet: get /v1/sets/{name}/impact',
     'listConnections: get /v1/connections',
     'listDisks: get /v1/disks',
     'listSets: get /v1/sets',
+    'moveDisk: post /v1/disks/{name}/move',
+    'purgeSet: post /v1/sets/{name}/purge',
     'reload: post /v1/reload',
     'restartDisk: post /v1/disks/{name}/restart',
+    'rotateSet: post /v1/sets/{name}/rotate',
     'showDisk: get /v1/disks/{name}',
     'showSet: get /v1/sets/{name}',
     'status: get /v1/status',
+    'updateSet: patch /v1/sets/{name}',
     'verifyAudit: post /v1/audit/verify',
   ]);
 });

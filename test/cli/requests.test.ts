@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { resolve } from 'node:path';
 import { test } from 'tap';
-import { diskViewSchema, setViewSchema } from '../../src/admin/api.js';
+import { diskViewSchema } from '../../src/admin/api.js';
+import { setViewSchema } from '../../src/admin/api-sets.js';
 import {
   CHECK,
   EVENTS,

@@ -3,10 +3,11 @@ import { test } from 'tap';
 import {
   allowResultSchema,
   auditVerifyResultSchema,
-  checkResultSchema,
+  type ConnectionView,
+  diskListSchema,
+  diskViewSchema,
 } from '../../src/admin/api.js';
-import { type ConnectionView, diskListSchema } from '../../src/admin/api.js';
-import { setListSchema, setViewSchema, diskViewSchema } from '../../src/admin/api.js';
+import { checkResultSchema, setListSchema, setViewSchema } from '../../src/admin/api-sets.js';
 import {
   CHECK,
   DENIED_DISK,

@@ -54,7 +54,18 @@ const SET: SetSample = {
   access: 'granted',
   alarm: false,
   leaseSecondsLeft: 12.5,
-  keys: [{ version: 'v1', lastProbeMs: 1_767_225_600_123, verdict: 'PROOF' }],
+  availabilityInUse: true,
+  rotationFailing: false,
+  revocationDeadlineSeconds: 11,
+  revocationMaxSeconds: 0.25,
+  keys: [
+    {
+      version: 'v1',
+      lastProbeMs: 1_767_225_600_123,
+      verdict: 'PROOF',
+      expiresMs: 1_800_000_000_500,
+    },
+  ],
 };
 
 function metricsOf(
@@ -163,7 +174,7 @@ void test('lease, access and last probe of a set are shown', async (t) => {
 });
 
 void test('a set that was never probed has no lease and no time of a probe', async (t) => {
-  const keys = [{ version: 'v1', lastProbeMs: null, verdict: null }];
+  const keys = [{ version: 'v1', lastProbeMs: null, verdict: null, expiresMs: null }];
   const set: SetSample = { ...SET, access: 'unknown', leaseSecondsLeft: null, keys };
   const samples = await samplesOf(metricsOf([], [set]));
   t.equal(samples['keyhold_key_last_verdict{set=s1,key_version=v1,verdict=PROOF}'], 0);

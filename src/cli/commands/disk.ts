@@ -22,6 +22,7 @@ import { EXIT_CODES, type ExitCode } from '../exit-codes.js';
 import { nbdUri } from '../paths.js';
 import { printFailure } from '../report-error.js';
 import { plain } from '../text.js';
+import { addDiskKeyCommands } from './disk-keys.js';
 import { addDiskAllow, collectRules } from './disk-allow.js';
 import { formatDisk, formatDiskList, stateOf } from '../views/disk.js';
 
@@ -74,6 +75,7 @@ export function addDiskCommands(program: Command, context: CliContext): void {
     },
   );
   addDiskAllow(disk, context);
+  addDiskKeyCommands(disk, context);
   addCommand(disk, 'delete <name>', 'forget a disk; its store stays unless --delete-store')
     .addOption(new Option('--delete-store', 'delete the store too: the data is gone'))
     .action(async (name: string, options: { deleteStore?: true }, command: Command) => {

@@ -8,13 +8,10 @@ import {
   type AuditVerifyResult,
   auditVerifyResultSchema,
   reloadResultSchema,
-  type CheckResult,
   changeAllowRequestSchema,
-  checkResultSchema,
   connectionListSchema,
   type ConnectionView,
   createDiskRequestSchema,
-  createSetRequestSchema,
   diskDetailSchema,
   diskListSchema,
   type DiskView,
@@ -22,12 +19,22 @@ import {
   diskViewSchema,
   errorBodySchema,
   eventSchema,
-  setListSchema,
-  type SetView,
-  setViewSchema,
   type Status,
   statusSchema,
 } from '../../../src/admin/api.js';
+import {
+  type CheckResult,
+  checkResultSchema,
+  createSetRequestSchema,
+  setListSchema,
+  type SetView,
+  setViewSchema,
+  impactSchema,
+  purgeReceiptSchema,
+  updateSetRequestSchema,
+  type Impact,
+  type PurgeReceipt,
+} from '../../../src/admin/api-sets.js';
 import type { ErrorKind } from '../../../src/base/errors.js';
 
 export const NOW_MS = Date.UTC(2026, 0, 1, 12, 0, 0);
@@ -154,6 +161,11 @@ export const GRANTED_SET: SetView = {
     {
       id: KID,
       version: '0123456789abcdef0123456789abcdef',
+      slot: 1,
+      role: 'current',
+      expiresAt: null,
+      dependents: ['demo', 'fresh'],
+      safeToDisable: false,
       verdict: 'PROOF',
       since: '2026-01-01T11:00:00.000Z',
       error: null,
@@ -168,6 +180,29 @@ export const GRANTED_SET: SetView = {
   leaseSeconds: 900,
   suspendTimeoutSeconds: 300,
   holdOnHeal: false,
+  grantedBy: 'vault',
+  warnings: ['key k version 0 expires at 2026-01-20T00:00:00.000Z'],
+  rotationIntervalSeconds: 300,
+  revokeWhen: 'any',
+  onExpiry: 'warn',
+  identityDenied: 'lease',
+  networkDenied: 'lease',
+  double: false,
+  platformKey: null,
+  availabilityKey: null,
+  retired: [
+    {
+      id: `${KID}-older`,
+      slot: 1,
+      retiredAt: '2026-01-01T10:00:00.000Z',
+      dependents: [],
+      safeToDisable: true,
+    },
+  ],
+  unreadable: [],
+  rotationTrouble: null,
+  revocation: { deadlineSeconds: 11, lastSeconds: 0.0125, maxSeconds: 2.5 },
+  purge: null,
 };
 
 export const DENIED_SET: SetView = {
@@ -178,6 +213,11 @@ export const DENIED_SET: SetView = {
     {
       id: KID,
       version: '0123456789abcdef0123456789abcdef',
+      slot: 1,
+      role: 'current',
+      expiresAt: null,
+      dependents: ['demo', 'fresh'],
+      safeToDisable: false,
       verdict: 'DENIED',
       since: '2026-01-01T11:59:00.000Z',
       error: {
@@ -190,7 +230,42 @@ export const DENIED_SET: SetView = {
   leaseSecondsLeft: 0,
   disks: [],
   access: 'denied',
+  grantedBy: null,
+  warnings: [],
+  retired: [],
   alarm: true,
+};
+
+export const IMPACT: Impact = {
+  set: 'demo',
+  scenario: 'disable',
+  kids: [KID],
+  why: 'the next probe is denied',
+  disks: [
+    {
+      disk: 'demo',
+      state: 'online',
+      outcome: 'goes-offline',
+      withinSeconds: 11,
+      clients: ['unix uid 1000'],
+    },
+    {
+      disk: 'fresh',
+      state: 'offline',
+      outcome: 'stays-offline',
+      withinSeconds: null,
+      clients: [],
+    },
+  ],
+};
+
+export const PURGED: PurgeReceipt = {
+  startedAt: '2026-01-01T12:00:00.000Z',
+  finishedAt: '2026-01-01T12:00:01.000Z',
+  kids: [KID],
+  availabilityKey: true,
+  erased: ['demo'],
+  failed: [],
 };
 
 export const CHECK: CheckResult = {
@@ -272,6 +347,11 @@ export class FakeAdmin {
     this.connections([LOCAL_CONNECTION, TLS_CONNECTION, NEGOTIATING]);
     for (const set of [GRANTED_SET, DENIED_SET]) this.set(set);
     this.answer('POST /v1/sets/demo/check', CHECK, checkResultSchema);
+    this.answer('POST /v1/sets/demo/rotate', GRANTED_SET, setViewSchema);
+    this.answer('POST /v1/sets/demo/assign-key', GRANTED_SET, setViewSchema);
+    this.answer('PATCH /v1/sets/demo', GRANTED_SET, setViewSchema);
+    this.answer('GET /v1/sets/demo/impact', IMPACT, impactSchema);
+    this.answer('POST /v1/sets/demo/purge', PURGED, purgeReceiptSchema);
     this.answer('POST /v1/audit/verify', SOUND_AUDIT, auditVerifyResultSchema);
     this.answer('POST /v1/reload', RELOADED, reloadResultSchema);
     this.events(EVENTS);
@@ -299,7 +379,7 @@ export class FakeAdmin {
     const path = `/v1/disks/${encodeURIComponent(view.name)}`;
     const { connections = [] } = options;
     this.answer(`GET ${path}`, { ...view, connections }, diskDetailSchema);
-    for (const action of ['attach', 'detach', 'restart']) {
+    for (const action of ['attach', 'detach', 'restart', 'move', 'erase']) {
       this.answer(`POST ${path}/${action}`, options.actions ?? view, diskViewSchema);
     }
     this.#answers.set(`DELETE ${path}`, { status: 204 });
@@ -348,7 +428,8 @@ export class FakeAdmin {
     this.seen.push({ method, path: url, body });
     if (method === 'POST' && path === '/v1/sets') createSetRequestSchema.parse(body);
     if (method === 'POST' && path === '/v1/disks') createDiskRequestSchema.parse(body);
-    if (method === 'PATCH') changeAllowRequestSchema.parse(body);
+    if (method === 'PATCH' && path.startsWith('/v1/sets/')) updateSetRequestSchema.parse(body);
+    if (method === 'PATCH' && path.endsWith('/allow')) changeAllowRequestSchema.parse(body);
     const missing = {
       code: 'ERR_DISK_NOT_FOUND',
       kind: 'not-found',
