@@ -2,7 +2,9 @@
 import {
   constants,
   createCipheriv,
+  createDecipheriv,
   createHash,
+  createHmac,
   generateKeyPairSync,
   type KeyObject,
   privateDecrypt,
@@ -12,7 +14,15 @@ import {
 import type { Clock } from '../../src/base/clock.js';
 import { defineErrors, errorTable, KeyholdError } from '../../src/base/errors.js';
 import type { Random } from '../../src/base/random.js';
-import type { DekDigest, KeyCustody, LeaseHandle, SealedDek } from '../../src/sets/ports.js';
+import type {
+  DekDigest,
+  DekToOpen,
+  KeyCustody,
+  LeaseHandle,
+  PlatformKeyHandle,
+  SealedDek,
+  SealedSetKey,
+} from '../../src/sets/ports.js';
 import type {
   Canary,
   CustomerKey,
@@ -33,6 +43,9 @@ if (!errorTable().some(([code]) => code === 'ERR_KEY_UNWRAP_DENIED')) {
     ERR_KEY_UNWRAP_DENIED: spec('key-inaccessible'),
     ERR_KEY_UNWRAP_NO_ANSWER: spec('unavailable'),
     ERR_DEK_UNSEAL: spec('integrity'),
+    ERR_DEK_DIGEST: spec('integrity'),
+    ERR_SET_KEY_UNSEAL: spec('integrity'),
+    ERR_SET_KEY_WIPED: spec('key-inaccessible'),
     ERR_DISK_STATE: spec('conflict'),
     ERR_STORE_OPEN: spec('unavailable'),
   });
@@ -173,14 +186,89 @@ export class FakeCustody implements KeyCustody {
   }
 
   createDek(key: SetKeyHandle, aad: Uint8Array): { sealed: SealedDek; digest: DekDigest } {
-    const dek = randomBytes(64);
-    const nonce = randomBytes(12);
-    const cipher = createCipheriv('aes-256-gcm', fakeKey(key).bytes, nonce).setAAD(aad);
-    const ciphertext = Buffer.concat([cipher.update(dek), cipher.final()]);
-    const sealed = { nonce, ciphertext, tag: cipher.getAuthTag() };
-    const digest = createHash('sha256').update(dek).digest();
-    return { sealed, digest: { salt: randomBytes(32), iterations: 1000, digest } };
+    return newDek(fakeKey(key).bytes, aad);
   }
+
+  resealDek(request: {
+    from: SetKeyHandle;
+    to: SetKeyHandle;
+    dek: DekToOpen;
+    aad: Uint8Array;
+  }): SealedDek {
+    const [from, to] = [fakeKey(request.from), fakeKey(request.to)];
+    if (from.wiped || to.wiped) throw new KeyholdError('ERR_SET_KEY_WIPED', 'wiped');
+    return seal(to.bytes, openFakeDek(from.bytes, request.dek), request.aad);
+  }
+
+  sealSetKey(platform: PlatformKeyHandle, key: SetKeyHandle, aad: Uint8Array): SealedSetKey {
+    if (key.wiped) throw new KeyholdError('ERR_SET_KEY_WIPED', 'wiped');
+    return seal(fakePlatformKey(platform).bytes, fakeKey(key).bytes, aad);
+  }
+
+  openSetKey(platform: PlatformKeyHandle, sealed: SealedSetKey, aad: Uint8Array): SetKeyHandle {
+    const bytes = unseal(fakePlatformKey(platform).bytes, sealed, aad);
+    if (bytes === undefined) throw new KeyholdError('ERR_SET_KEY_UNSEAL', 'corrupt');
+    return this.adopt(bytes);
+  }
+
+  createOuterDek(
+    platform: PlatformKeyHandle,
+    aad: Uint8Array,
+  ): { sealed: SealedDek; digest: DekDigest } {
+    return newDek(fakePlatformKey(platform).bytes, aad);
+  }
+}
+
+export class FakePlatformKey implements PlatformKeyHandle {
+  readonly bytes: Buffer;
+  readonly id: string;
+
+  constructor(bytes: Uint8Array = randomBytes(32)) {
+    this.bytes = Buffer.from(bytes);
+    const digest = createHmac('sha256', this.bytes).update('keyhold platform key id').digest('hex');
+    this.id = digest.slice(0, 32);
+  }
+}
+
+export function fakePlatformKey(key: PlatformKeyHandle): FakePlatformKey {
+  if (!(key instanceof FakePlatformKey)) throw new TypeError('platform key of another custody');
+  return key;
+}
+
+function seal(key: Uint8Array, plaintext: Uint8Array, aad: Uint8Array): SealedDek {
+  const nonce = randomBytes(12);
+  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(aad);
+  const ciphertext = Buffer.concat([cipher.update(plaintext), cipher.final()]);
+  return { nonce, ciphertext, tag: cipher.getAuthTag() };
+}
+
+function unseal(key: Uint8Array, sealed: SealedDek, aad: Uint8Array): Buffer | undefined {
+  const decipher = createDecipheriv('aes-256-gcm', key, sealed.nonce);
+  decipher.setAAD(aad).setAuthTag(Buffer.from(sealed.tag));
+  try {
+    return Buffer.concat([decipher.update(sealed.ciphertext), decipher.final()]);
+  } catch {
+    return undefined;
+  }
+}
+
+function newDek(key: Uint8Array, aad: Uint8Array): { sealed: SealedDek; digest: DekDigest } {
+  const dek = randomBytes(64);
+  const digest = createHash('sha256').update(dek).digest();
+  return {
+    sealed: seal(key, dek, aad),
+    digest: { salt: randomBytes(32), iterations: 1000, digest },
+  };
+}
+
+/** The bytes of a DEK that `newDek` has made. */
+export function openFakeDek(key: Uint8Array, { sealed, aad, digest }: DekToOpen): Buffer {
+  const dek = unseal(key, sealed, aad);
+  if (dek === undefined) throw new KeyholdError('ERR_DEK_UNSEAL', 'corrupt or tampered with');
+  if (!createHash('sha256').update(dek).digest().equals(digest.digest)) {
+    throw new KeyholdError('ERR_DEK_DIGEST', 'another DEK');
+  }
+  return dek;
 }
 
 /** What a key of the fake vault answers. */
