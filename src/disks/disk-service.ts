@@ -18,6 +18,7 @@ import { codes } from './errors.js';
 import type { DiskEvents } from './events.js';
 import { createExportDirectory } from './export-directory.js';
 import { HeaderStore } from './header-store.js';
+import { type PlatformKeySource, platformKeySource } from './platform.js';
 import { Limiter } from './limiter.js';
 import type { DiskClient, DiskPlane } from './ports.js';
 import { type DiskRecord, diskRecordSchema } from './record.js';
@@ -39,6 +40,8 @@ export interface DiskServiceOptions {
   readonly sets: SetService;
   readonly plane: DiskPlane;
   readonly custody: KeyCustody;
+  /** Left out: the host has no platform key. */
+  readonly platform?: PlatformKeySource;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -52,6 +55,7 @@ export class DiskService {
   readonly #options: DiskServiceOptions;
   readonly #records: RecordStore<DiskRecord>;
   readonly #headers: HeaderStore;
+  readonly #platform: PlatformKeySource;
   readonly #opening = new Limiter(OPENING_AT_ONCE_MAX);
   readonly #runners = new Map<string, DiskRunner>();
   readonly #broken = new Map<string, BrokenRecord>();
@@ -71,7 +75,9 @@ export class DiskService {
       schema: diskRecordSchema,
       uniqueId: (record) => record.uuid,
     });
-    this.#headers = new HeaderStore({ random });
+    const platform = options.platform ?? platformKeySource(undefined);
+    this.#platform = platform;
+    this.#headers = new HeaderStore({ random, platform, plane: options.plane });
     const changed = (event: { set: { id: string } }): void => this.#noteAccess(event.set.id);
     this.#unsubscribe = [
       sets.events.on('denied', changed),
@@ -144,12 +150,27 @@ export class DiskService {
   async create(options: CreateDiskOptions): Promise<DiskView> {
     const { sets, stateDir, random, clock, custody, plane } = this.#options;
     const set = sets.get(options.set);
-    const context = { set, stateDir, uuid: random.uuid(), nowMs: clock.nowMs() };
+    const double = isDouble(set);
+    const context = {
+      set,
+      stateDir,
+      uuid: random.uuid(),
+      nowMs: clock.nowMs(),
+      double,
+    };
     const record = planDisk(options, context);
     return this.#exclusively(record.name, set.id, async () => {
       this.#assertNew(record);
       await this.#refreshAccess(options.set);
-      const created = await createStore(record, { set, custody, headers: this.#headers, plane });
+      const [headers, platform] = [this.#headers, this.#platform];
+      const created = await createStore(record, {
+        set,
+        custody,
+        headers,
+        plane,
+        random,
+        platform,
+      });
       try {
         await this.#records.save(record);
       } catch (error) {
@@ -317,4 +338,9 @@ function closedError(name: string): KeyholdError {
   return new KeyholdError(codes.ERR_DISK_CLOSED, `disk ${name}: the daemon is stopping`, {
     fields: { disk: name },
   });
+}
+
+/** Every disk of such a set is encrypted twice. */
+function isDouble({ record }: { record: object }): boolean {
+  return 'double' in record && record.double === true;
 }
