@@ -99,12 +99,12 @@ export const codes = defineErrors({
     hint: 'the store was moved or exchanged; put the right file in its place',
   },
   ERR_PLATFORM_KEY_MISSING: {
-    kind: 'key-inaccessible',
+    kind: 'unavailable',
     summary: 'The operation needs the platform key, and this host has none.',
     hint: 'keyhold platform-key init FILE, then [platform_key] file = "FILE" in the config, and restart the daemon',
   },
   ERR_PLATFORM_KEY_OTHER: {
-    kind: 'key-inaccessible',
+    kind: 'unavailable',
     summary: 'Another platform key than this host has sealed what is to be opened.',
     hint: 'let [platform_key] name the key with the id that the message expects, and restart the daemon',
   },

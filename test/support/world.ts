@@ -7,12 +7,13 @@ import type { Random } from '../../src/base/random.js';
 import { type CreateDiskOptions } from '../../src/disks/create-disk.js';
 import { DiskService } from '../../src/disks/disk-service.js';
 import type { DiskEvents } from '../../src/disks/events.js';
+import { platformKeySource } from '../../src/disks/platform.js';
 import type { SetEvents } from '../../src/sets/access.js';
 import type { CreateSetOptions } from '../../src/sets/create-set.js';
 import { SetService } from '../../src/sets/set-service.js';
 import { FakeClock } from './fake-clock.js';
 import { FakePlane, type FakePlaneDisk } from './fake-plane.js';
-import { FakeCustody, FakeVault, fixedRandom } from './fakes.js';
+import { FakeCustody, FakePlatformKey, FakeVault, fixedRandom } from './fakes.js';
 
 export const KEY_URL = 'https://vault.example/keys/k/v1';
 
@@ -60,6 +61,8 @@ export class World {
   readonly sets: SetService;
   readonly disks: DiskService;
   readonly stateDir: string;
+  /** The host's; none unless a test sets it. */
+  platform: FakePlatformKey | undefined;
   readonly told: Told[] = [];
   readonly #random: Random;
 
@@ -82,7 +85,13 @@ export class World {
       vault: this.vault,
       disksUsing: (setId) => this.disks.namesUsing(setId),
     });
-    this.disks = new DiskService({ ...common, sets: this.sets, plane: this.plane });
+    this.platform = from?.platform;
+    this.disks = new DiskService({
+      ...common,
+      sets: this.sets,
+      plane: this.plane,
+      platform: () => platformKeySource(this.platform)(),
+    });
     for (const kind of SET_EVENTS) {
       this.sets.events.on(kind, (event) => this.told.push({ kind, event }));
     }
