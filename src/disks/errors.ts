@@ -101,7 +101,7 @@ export const codes = defineErrors({
   ERR_PLATFORM_KEY_MISSING: {
     kind: 'unavailable',
     summary: 'The operation needs the platform key, and this host has none.',
-    hint: 'keyhold platform-key init FILE, then [platform_key] file = "FILE" in the config, and restart the daemon',
+    hint: 'keyhold platform-key init FILE makes one and prints what goes into the config',
   },
   ERR_PLATFORM_KEY_OTHER: {
     kind: 'unavailable',

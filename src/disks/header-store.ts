@@ -63,8 +63,8 @@ const FIRST = 1;
  * cached pages only in the range of a direct transfer. What is written here is in the store when
  * `sync` returns. A device that is read from elsewhere (blkid, another host) is too.
  *
- * A disk that is encrypted twice has two headers. The outer one changes never; the inner one is what
- * every other disk's only header is, read and written through the outer cipher.
+ * A disk that is encrypted twice has two headers. The outer one never changes; the inner one is
+ * what every other disk's only header is, read and written through the outer cipher.
  */
 export class HeaderStore {
   readonly #options: HeaderStoreOptions;
@@ -97,9 +97,9 @@ export class HeaderStore {
   }
 
   /**
-   * Gives the disk's (inner) header what `change` makes of it: a damaged copy is repaired first, then
-   * both copies are written, each made durable before the next. Throws as `load` does, and whatever
-   * `change` throws; then the header is as it was.
+   * Gives the disk's (inner) header what `change` makes of it: a damaged copy is repaired first,
+   * then both copies are written, each made durable before the next. Throws as `load` does, and
+   * whatever `change` throws; then the header is as it was.
    */
   async update(
     record: DiskRecord,

@@ -5,7 +5,7 @@ import { type Test, test } from 'tap';
 import type { CreateDiskOptions } from '../../src/disks/create-disk.js';
 import { decodeOuterHeaderPair } from '../../src/luks2/header-pair.js';
 import { DATA_OFFSET_BYTES, HEADER_BYTES } from '../../src/luks2/layout.js';
-import { FakePlatformKey } from '../support/fakes.js';
+import { FakePlatformKey } from '../support/fake-seal.js';
 import { World } from '../support/world.js';
 
 const SIZE_BYTES = 1 << 20;

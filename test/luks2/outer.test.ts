@@ -97,10 +97,10 @@ const REFUSED: readonly (readonly [string, WrappedSetKey[]])[] = [
   ['a platform key beside a customer key', [CUSTOMER_ENTRY, PLATFORM_ENTRY]],
   ['two platform keys', [PLATFORM_ENTRY, PLATFORM_ENTRY]],
   ['no key at all', []],
-  ['a sealed set key of 59 bytes', [{ ...PLATFORM_ENTRY, value: filled(59, 1) } as WrappedSetKey]],
+  ['a sealed set key of 59 bytes', [{ ...PLATFORM_ENTRY, value: filled(59, 1) }]],
   [
     'a wrapped set key as large as RSA under a platform key',
-    [{ ...PLATFORM_ENTRY, value: filled(256, 1) } as WrappedSetKey],
+    [{ ...PLATFORM_ENTRY, value: filled(256, 1) }],
   ],
   ['a platform key that has no id', [{ ...PLATFORM_ENTRY, kid: 'platform:' }]],
   ['a vault key that seals with A256GCM', [{ ...PLATFORM_ENTRY, kid: CUSTOMER_ENTRY.kid }]],

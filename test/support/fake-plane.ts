@@ -15,7 +15,8 @@ import type {
 import type { Peer } from '../../src/nbd/peer.js';
 import type { DekToOpen, LeaseHandle } from '../../src/sets/ports.js';
 import type { SetKeyHandle } from '../../src/vault/types.js';
-import { fakeKey, fakeLease, fakePlatformKey, openFakeDek } from './fakes.js';
+import { fakePlatformKey, openFakeDek } from './fake-seal.js';
+import { fakeKey, fakeLease } from './fakes.js';
 
 export const LOCAL_PEER: Peer = {
   address: { kind: 'unix', pid: 1000, uid: 1000, gid: 1000 },

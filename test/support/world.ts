@@ -13,7 +13,8 @@ import type { CreateSetOptions } from '../../src/sets/create-set.js';
 import { SetService } from '../../src/sets/set-service.js';
 import { FakeClock } from './fake-clock.js';
 import { FakePlane, type FakePlaneDisk } from './fake-plane.js';
-import { FakeCustody, FakePlatformKey, FakeVault, fixedRandom } from './fakes.js';
+import { FakePlatformKey } from './fake-seal.js';
+import { FakeCustody, FakeVault, fixedRandom } from './fakes.js';
 
 export const KEY_URL = 'https://vault.example/keys/k/v1';
 
