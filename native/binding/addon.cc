@@ -8,6 +8,7 @@
 #include "binding/addon_data.h"
 #include "binding/keys_binding.h"
 #include "binding/plane_binding.h"
+#include "binding/platform_binding.h"
 #include "binding/process_binding.h"
 
 namespace keyhold::binding {
@@ -29,6 +30,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());  // node deletes it with the environment
   RegisterProcess(env, exports);
   RegisterKeys(env, exports);
+  if (!env.IsExceptionPending()) RegisterPlatform(env, exports);
   if (!env.IsExceptionPending()) RegisterPlane(env, exports);
   return exports;
 }

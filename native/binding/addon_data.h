@@ -10,6 +10,8 @@ namespace keyhold::binding {
 struct AddonData {
   Napi::FunctionReference set_key;
   Napi::FunctionReference lease;
+  Napi::FunctionReference platform_key;
+  Napi::FunctionReference outer_cipher;
   Napi::FunctionReference plane;
   Napi::FunctionReference disk;
 

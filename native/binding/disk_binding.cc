@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -10,9 +11,13 @@
 #include "binding/addon_data.h"
 #include "binding/convert.h"
 #include "binding/keys_binding.h"
+#include "binding/platform_binding.h"
+#include "binding/sealed_values.h"
 #include "binding/wrapped.h"
+#include "core/keys/platform_key.h"
 #include "core/keys/set_key.h"
 #include "core/xts/cipher.h"
+#include "core/xts/double_cipher.h"
 
 namespace keyhold::binding {
 namespace {
@@ -26,19 +31,28 @@ double ToMs(int64_t ns) { return static_cast<double>(ns) / kNsPerMs; }
 constexpr std::array<const char*, kCommands> kCommandNames = {
     "read", "write", "flush", "trim", "write_zeroes", "cache", "block_status"};
 
-/// Field `name` of `object`, a Uint8Array of exactly `to.size()` bytes.
-template <size_t kBytes>
-bool ReadExactly(Napi::Object object, const char* name, std::array<uint8_t, kBytes>* to) {
-  std::span<const uint8_t> bytes;
-  if (!ReadField(object, name, &bytes)) return false;
-  if (bytes.size() != kBytes) {
-    Throw(object.Env(), Error{ErrorCode::kInvalidArgument, 0,
-                              std::string(name) + ": has " + std::to_string(bytes.size()) +
-                                  " bytes, " + std::to_string(kBytes) + " are needed"});
-    return false;
-  }
-  std::copy(bytes.begin(), bytes.end(), to->begin());
-  return true;
+/// What opens a DEK besides the key that sealed it.
+struct SealedWithDigest {
+  SealedDek sealed{};
+  DekDigest digest{};
+  std::span<const uint8_t> aad;
+};
+
+/// `{ platform, sealed, aad, digest }`: the outer layer of double encryption.
+struct Outer {
+  std::shared_ptr<PlatformKey> platform;
+  SealedWithDigest dek;
+};
+
+/// The fields of an object with an outer layer.
+bool ReadOuter(Napi::Object object, Outer* out) {
+  const Napi::Value platform = object.Get("platform");
+  const Napi::Value sealed = object.Get("sealed");
+  const Napi::Value digest = object.Get("digest");
+  if (object.Env().IsExceptionPending()) return false;
+  out->platform = UnwrapPlatformKey(platform, "platform");
+  return out->platform != nullptr && ReadSealed(sealed, "sealed", &out->dek.sealed) &&
+         ReadDigest(digest, "digest", &out->dek.digest) && ReadField(object, "aad", &out->dek.aad);
 }
 
 class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
@@ -51,6 +65,7 @@ class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
     return DefineClass(
         env, kClassName,
         {Accessor<&DiskObject::Id>("id"), InstanceMethod<&DiskObject::Unlock>("unlock"),
+         InstanceMethod<&DiskObject::SetLease>("setLease"),
          InstanceMethod<&DiskObject::Suspend>("suspend"),
          InstanceMethod<&DiskObject::GoOffline>("goOffline"),
          InstanceMethod<&DiskObject::DisconnectClients>("disconnectClients"),
@@ -70,38 +85,49 @@ class DiskObject final : public Wrapped<DiskObject, DiskHandle> {
   Napi::Value Unlock(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const std::shared_ptr<SetKey> key = UnwrapSetKey(info[0], "key");
-    Napi::Object sealed_object;
-    Napi::Object digest_object;
-    std::span<const uint8_t> aad;
-    SealedDek sealed{};
-    DekDigest digest{};
-    // The view of the caller's bytes last: reading an object could run a getter, which could take
-    // them away.
-    if (key == nullptr || !ReadArgument(info, 1, "sealed", &sealed_object) ||
-        !ReadArgument(info, 3, "digest", &digest_object) ||
-        !ReadExactly(sealed_object, "nonce", &sealed.nonce) ||
-        !ReadExactly(sealed_object, "ciphertext", &sealed.ciphertext) ||
-        !ReadExactly(sealed_object, "tag", &sealed.tag) ||
-        !ReadExactly(digest_object, "salt", &digest.salt) ||
-        !ReadField(digest_object, "iterations", &digest.iterations) ||
-        !ReadExactly(digest_object, "digest", &digest.digest) ||
-        !ReadArgument(info, 2, "aad", &aad)) {
+    std::optional<Napi::Object> outer_object;
+    SealedWithDigest dek;
+    Outer outer;
+    // The views of the caller's bytes last: reading an object could run a getter, which could take
+    // them away. The facade makes `outer` itself, so that it has none.
+    if (key == nullptr || !ReadSealed(info[1], "sealed", &dek.sealed) ||
+        !ReadDigest(info[3], "digest", &dek.digest) ||
+        !ReadArgument(info, 4, "outer", &outer_object) ||
+        (outer_object && !ReadOuter(*outer_object, &outer)) ||
+        !ReadArgument(info, 2, "aad", &dek.aad)) {
       return env.Undefined();
     }
-    const Status unlocked = Open(*key, sealed, aad, digest);
+    const Status unlocked = Open(*key, dek, outer_object ? &outer : nullptr);
     if (!unlocked) Throw(env, unlocked.error());
     return env.Undefined();
   }
 
-  Status Open(const SetKey& key, const SealedDek& sealed, std::span<const uint8_t> aad,
-              const DekDigest& digest) const {
-    Result<SecretBuffer> dek = key.OpenDek(sealed, aad, digest);
+  Status Open(const SetKey& key, const SealedWithDigest& inner, const Outer* outer) const {
+    const Result<SecretBuffer> dek = key.OpenDek(inner.sealed, inner.aad, inner.digest);
     if (!dek) return dek.error();
-    Result<std::unique_ptr<xts::Cipher>> cipher =
-        xts::CreateCipher(core().owner->plane->xts_kernel(), dek.value().bytes(),
-                          disk().geometry().sector_size_bytes);
+    const std::string_view kernel = core().owner->plane->xts_kernel();
+    const uint32_t sector = disk().geometry().sector_size_bytes;
+    if (outer == nullptr) return Start(xts::CreateCipher(kernel, dek.value().bytes(), sector));
+    const Result<SecretBuffer> outer_dek =
+        outer->platform->OpenDek(outer->dek.sealed, outer->dek.aad, outer->dek.digest);
+    if (!outer_dek) return outer_dek.error();
+    return Start(
+        xts::CreateDoubleCipher(kernel, dek.value().bytes(), outer_dek.value().bytes(), sector));
+  }
+
+  Status Start(Result<std::unique_ptr<xts::Cipher>> cipher) const {
     if (!cipher) return cipher.error();
     return disk().Unlock(cipher.Take());
+  }
+
+  Napi::Value SetLease(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    std::shared_ptr<Lease> lease = UnwrapLease(info[0], "lease");
+    bool enforced = false;
+    if (lease == nullptr || !ReadArgument(info, 1, "enforced", &enforced)) return env.Undefined();
+    const Status set = disk().SetLease(std::move(lease), enforced);
+    if (!set) Throw(env, set.error());
+    return env.Undefined();
   }
 
   /// The promise of a call that `start` begins; `start` gets what resolves it.

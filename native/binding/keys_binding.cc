@@ -7,6 +7,7 @@
 
 #include "binding/addon_data.h"
 #include "binding/convert.h"
+#include "binding/sealed_values.h"
 #include "binding/wrapped.h"
 #include "core/base/process.h"
 #include "core/shard/plane.h"
@@ -80,6 +81,7 @@ class SetKeyObject final : public Wrapped<SetKeyObject, SetKey> {
          InstanceMethod<&SetKeyObject::Equals>("equals"),
          InstanceMethod<&SetKeyObject::BindLease>("bindLease"),
          InstanceMethod<&SetKeyObject::CreateDek>("createDek"),
+         InstanceMethod<&SetKeyObject::ResealDek>("resealDek"),
          InstanceMethod<&SetKeyObject::Wipe>("wipe")});
   }
 
@@ -131,20 +133,25 @@ class SetKeyObject final : public Wrapped<SetKeyObject, SetKey> {
       Throw(env, created.error());
       return env.Undefined();
     }
-    const SealedDek& sealed = created.value().sealed;
-    const DekDigest& digest = created.value().digest;
-    Napi::Object sealed_object = Napi::Object::New(env);
-    sealed_object.Set("nonce", CopyBytes(env, sealed.nonce));
-    sealed_object.Set("ciphertext", CopyBytes(env, sealed.ciphertext));
-    sealed_object.Set("tag", CopyBytes(env, sealed.tag));
-    Napi::Object digest_object = Napi::Object::New(env);
-    digest_object.Set("salt", CopyBytes(env, digest.salt));
-    digest_object.Set("iterations", Napi::Number::New(env, digest.iterations));
-    digest_object.Set("digest", CopyBytes(env, digest.digest));
-    Napi::Object result = Napi::Object::New(env);
-    result.Set("sealed", sealed_object);
-    result.Set("digest", digest_object);
-    return result;
+    return ToObject(env, created.value());
+  }
+
+  Napi::Value ResealDek(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    SealedDek sealed{};
+    DekDigest digest{};
+    const auto to = UnwrapSetKey(info[3], "to");
+    std::span<const uint8_t> aad;  // the views of the caller's bytes last, as in Unlock
+    std::span<const uint8_t> new_aad;
+    if (to == nullptr || !ReadSealed(info[0], "sealed", &sealed) ||
+        !ReadDigest(info[2], "digest", &digest) || !ReadArgument(info, 1, "aad", &aad) ||
+        !ReadArgument(info, 4, "newAad", &new_aad)) {
+      return env.Undefined();
+    }
+    const auto resealed = core().ResealDek(sealed, aad, digest, *to, new_aad);
+    if (resealed) return ToObject(env, resealed.value());
+    Throw(env, resealed.error());
+    return env.Undefined();
   }
 
   Napi::Value Wipe(const Napi::CallbackInfo& info) {
@@ -153,9 +160,13 @@ class SetKeyObject final : public Wrapped<SetKeyObject, SetKey> {
   }
 };
 
+}  // namespace
+
 Napi::Value MakeSetKey(Napi::Env env, std::shared_ptr<SetKey> key) {
   return SetKeyObject::Make(env, AddonData::Of(env).set_key, std::move(key));
 }
+
+namespace {
 
 Napi::Value GenerateSetKey(const Napi::CallbackInfo& info) {
   auto key = SetKey::Generate();

@@ -18,4 +18,7 @@ void RegisterKeys(Napi::Env env, Napi::Object exports);
 std::shared_ptr<SetKey> UnwrapSetKey(Napi::Value value, const char* what);
 std::shared_ptr<Lease> UnwrapLease(Napi::Value value, const char* what);
 
+/// The JavaScript object of a set key; empty with an exception pending when it cannot be made.
+Napi::Value MakeSetKey(Napi::Env env, std::shared_ptr<SetKey> key);
+
 }  // namespace keyhold::binding

@@ -7,6 +7,7 @@
 #include "core/base/listening_fd.h"
 #include "core/base/process.h"
 #include "core/disk/lease.h"
+#include "core/store/discard.h"
 #include "core/store/file_store.h"
 #include "core/xts/cipher.h"
 
@@ -41,6 +42,22 @@ Napi::Value CheckDirectIo(const Napi::CallbackInfo& info) {
   }
   const auto store = FileStore::Open(path, true, 0, direct);
   if (!store) Throw(env, store.error());
+  return env.Undefined();
+}
+
+Napi::Value DiscardRangeOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  std::string path;
+  uint64_t offset_bytes = 0;
+  uint64_t length_bytes = 0;
+  if (!ReadArgument(info, 0, "path", &path) ||
+      !ReadArgument(info, 1, "offsetBytes", &offset_bytes) ||
+      !ReadArgument(info, 2, "lengthBytes", &length_bytes)) {
+    return env.Undefined();
+  }
+  const auto discarded = DiscardRange(path, offset_bytes, length_bytes);
+  if (discarded) return Napi::Boolean::New(env, discarded.value());
+  Throw(env, discarded.error());
   return env.Undefined();
 }
 
@@ -115,6 +132,7 @@ void RegisterProcess(Napi::Env env, Napi::Object exports) {
   exports.Set("bootTimeMs", Napi::Function::New<BootTimeMs>(env, "bootTimeMs"));
   exports.Set("opensslVersion", Napi::Function::New<OpensslVersion>(env, "opensslVersion"));
   exports.Set("checkDirectIo", Napi::Function::New<CheckDirectIo>(env, "checkDirectIo"));
+  exports.Set("discardRange", Napi::Function::New<DiscardRangeOf>(env, "discardRange"));
   exports.Set("xtsKernels", Napi::Function::New<XtsKernels>(env, "xtsKernels"));
   exports.Set("peerCredentials", Napi::Function::New<PeerCredentialsOf>(env, "peerCredentials"));
   exports.Set("forbidCoreDumps", Napi::Function::New<ForbidCoreDumpsOf>(env, "forbidCoreDumps"));

@@ -51,7 +51,7 @@ TEST(SetKeyDek, NeverRepeatsDekNonceOrSalt) {
 class TamperedDek : public ::testing::Test {
  protected:
   std::shared_ptr<SetKey> key_ = SetKey::Generate().Take();
-  SetKey::NewDek dek_ = key_->CreateDek(kAad).Take();
+  NewDek dek_ = key_->CreateDek(kAad).Take();
 
   void ExpectRefused(ErrorCode code, const Bytes& aad = kAad) {
     const auto opened = key_->OpenDek(dek_.sealed, aad, dek_.digest);

@@ -7,6 +7,7 @@ import { addDevCommand } from './commands/dev.js';
 import { addDiskCommands } from './commands/disk.js';
 import { addEventsCommand } from './commands/events.js';
 import { addHelpCommand } from './commands/help.js';
+import { addPlatformKeyCommands } from './commands/platform-key.js';
 import { addServeCommand } from './commands/serve.js';
 import { addSetCommands } from './commands/set.js';
 import { addReloadCommand } from './commands/reload.js';
@@ -50,6 +51,7 @@ export function createProgram(context: CliContext): Command {
   addEventsCommand(program, context);
   addAuditCommands(program, context);
   addReloadCommand(program, context);
+  addPlatformKeyCommands(program, context);
   addServeCommand(program, context);
   addDevCommand(program, context);
   addDaemonCommand(program, context);

@@ -14,6 +14,12 @@ import { configSchema, type ConfigFile, type ENGINE_SETTINGS } from './schema.js
 /** A config that a person writes is a few KiB. */
 const FILE_BYTES_MAX = 2 ** 20;
 
+/** Where the host's platform key lies. */
+export type PlatformKeyConfig =
+  | { readonly kind: 'file'; readonly path: string }
+  /** A systemd credential, in the directory that the service manager names. */
+  | { readonly kind: 'credential'; readonly name: string };
+
 /** The config with every default applied; durations in milliseconds. */
 export interface FilledConfig {
   /** The file that it came from. */
@@ -32,6 +38,8 @@ export interface FilledConfig {
     readonly engine: (typeof ENGINE_SETTINGS)[number];
     readonly busyPollUs: number;
   };
+  /** Null: the host has none. */
+  readonly platformKey: PlatformKeyConfig | null;
   /** Left out: the disk service's own defaults, 30 s and 60 s. */
   readonly disks: {
     /** How long clients of an offline disk may read their ESHUTDOWN before they are cut off. */
@@ -119,6 +127,11 @@ function checkTogether(file: ConfigFile): SchemaIssue[] {
     const message = `expected another path than nbd.socket, got ${nbdSocket}`;
     issues.push({ path: 'admin.socket', message });
   }
+  const { file: keyFile, credential } = file.platform_key ?? {};
+  if (file.platform_key !== undefined && (keyFile === undefined) === (credential === undefined)) {
+    const found = keyFile === undefined ? 'neither' : 'both';
+    issues.push({ path: 'platform_key', message: `expected file or credential, got ${found}` });
+  }
   return [...issues, ...relativeIdentityFiles(file)];
 }
 
@@ -159,6 +172,7 @@ function fill(file: ConfigFile, path: string): FilledConfig {
       engine: file.data_plane?.engine ?? DEFAULTS.engine,
       busyPollUs: file.data_plane?.busy_poll_us ?? DEFAULTS.busyPollUs,
     },
+    platformKey: platformKeyOf(file.platform_key ?? {}),
     disks: {
       ...(file.disks?.linger === undefined ? {} : { lingerMs: parseDurationMs(file.disks.linger) }),
       ...(file.disks?.grace === undefined ? {} : { graceMs: parseDurationMs(file.disks.grace) }),
@@ -172,6 +186,14 @@ function fill(file: ConfigFile, path: string): FilledConfig {
       ...given('serviceVersion', file.vault?.service_version),
     },
   };
+}
+
+function platformKeyOf({
+  file,
+  credential,
+}: NonNullable<ConfigFile['platform_key']>): PlatformKeyConfig | null {
+  if (file !== undefined) return { kind: 'file', path: file };
+  return credential === undefined ? null : { kind: 'credential', name: credential };
 }
 
 /** A field of its own when there is something to say. */

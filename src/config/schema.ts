@@ -62,6 +62,14 @@ export const configSchema = z.strictObject({
       busy_poll_us: z.exactOptional(z.int().min(0).max(BUSY_POLL_US_MAX)),
     }),
   ),
+  platform_key: z.exactOptional(
+    z.strictObject({
+      file: z.exactOptional(absolutePath),
+      credential: z.exactOptional(
+        z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$/, 'expected the name of a credential'),
+      ),
+    }),
+  ),
   disks: z.exactOptional(
     z.strictObject({
       linger: z.exactOptional(duration('0s', '10m')),

@@ -18,6 +18,7 @@ import { callNative } from '../dataplane/errors.js';
 import { loadAddon } from '../dataplane/load.js';
 import { DataPlane } from '../dataplane/plane.js';
 import { DiskService } from '../disks/disk-service.js';
+import { type PlatformKeySource, platformKeySource } from '../sets/platform.js';
 import { Metrics } from '../metrics/metrics.js';
 import { type MetricsServer, startMetricsServer } from '../metrics/server.js';
 import { SetService } from '../sets/set-service.js';
@@ -32,6 +33,7 @@ import {
 } from './activation.js';
 import { Alarms } from './alarms.js';
 import { codes } from './errors.js';
+import { openPlatformKey } from './platform-key.js';
 import { raiseControlThread } from './priority.js';
 import { DaemonServices } from './services.js';
 import { createMetricsSources } from './sources.js';
@@ -149,7 +151,9 @@ async function start(
     ...(credentialsDirectory === undefined ? {} : { credentialsDirectory }),
   });
   stops.push(() => vault.close());
-  const core = createCore({ config, logger, addon, clock, vault });
+  const platformKey = openPlatformKey(config.platformKey, { addon, credentialsDirectory, logger });
+  const platform = platformKeySource(platformKey);
+  const core = createCore({ config, logger, addon, clock, vault, platform });
   const { sets, disks, plane, alarms } = core;
   stops.push(() => plane.stop());
   const metrics = new Metrics({ sources: createMetricsSources(core), version });
@@ -212,8 +216,9 @@ function createCore(options: {
   addon: Addon;
   clock: Clock;
   vault: ClosableVaultAccess;
+  platform: PlatformKeySource;
 }): Core {
-  const { config, logger, addon, clock, vault } = options;
+  const { config, logger, addon, clock, vault, platform } = options;
   const { graceMs, lingerMs } = config.disks;
   const random = createSystemRandom();
   const custody = new NativeCustody(addon);
@@ -226,6 +231,7 @@ function createCore(options: {
     random,
     logger,
     timeoutMs: config.vault.timeoutMs,
+    platform,
     disks: () => disks.ofSets,
   });
   const plane: DataPlane = new DataPlane({
@@ -247,6 +253,7 @@ function createCore(options: {
     sets,
     plane,
     custody,
+    platform,
     clock,
     random,
     logger,

@@ -15,6 +15,11 @@ export interface Addon {
   xtsKernels(): string[];
   /** Throws StoreDirect when a disk with these numbers could not have the store `direct`. */
   checkDirectIo(path: string, sectorSizeBytes: number, dataOffsetBytes: number): void;
+  /**
+   * Gives a range of a file or block device back to what stores it; false where that cannot be
+   * had. Throws InvalidArgument or System.
+   */
+  discardRange(path: string, offsetBytes: number, lengthBytes: number): boolean;
   /** SO_PEERCRED of a connected unix socket. */
   peerCredentials(fd: number): { uid: number; gid: number; pid: number };
   /** RLIMIT_CORE 0 and PR_SET_DUMPABLE 0 for this process. */
@@ -32,6 +37,18 @@ export interface Addon {
   /** Reads on a worker thread of libuv's pool; closes the fd. */
   receiveSetKey(readFd: number, timeoutMs: number): Promise<NativeSetKey>;
   createLease(): NativeLease;
+  /** A new key in a new file. Throws System with the path, InvalidArgument never. */
+  createPlatformKeyFile(path: string): NativePlatformKey;
+  /** Throws System, or InvalidArgument with what was found and expected. */
+  loadPlatformKey(path: string, credential: boolean): NativePlatformKey;
+  /** Opens the outer DEK: Unseal, Digest. */
+  openOuterCipher(
+    platform: NativePlatformKey,
+    sealed: NativeSealed,
+    aad: Uint8Array,
+    digest: NativeDigest,
+    sectorSizeBytes: number,
+  ): NativeOuterCipher;
   createPlane(options: NativePlaneOptions, onEvent: (event: NativeEvent) => void): NativePlane;
 
   /**
@@ -46,15 +63,33 @@ export type ListeningAddress =
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
 
+/** AES-256-GCM: 12 bytes, as many as the plaintext has, 16 bytes. */
+export interface NativeSealed {
+  nonce: Uint8Array;
+  ciphertext: Uint8Array;
+  tag: Uint8Array;
+}
+
+export interface NativeDigest {
+  salt: Uint8Array;
+  iterations: number;
+  digest: Uint8Array;
+}
+
 export interface NativeSetKey {
   readonly wiped: boolean;
   wrap(modulus: Uint8Array, exponent: Uint8Array): Uint8Array;
   equals(other: NativeSetKey): boolean;
   bindLease(lease: NativeLease): void;
-  createDek(aad: Uint8Array): {
-    sealed: { nonce: Uint8Array; ciphertext: Uint8Array; tag: Uint8Array };
-    digest: { salt: Uint8Array; iterations: number; digest: Uint8Array };
-  };
+  createDek(aad: Uint8Array): { sealed: NativeSealed; digest: NativeDigest };
+  /** The DEK sealed anew by `to` under `newAad`. */
+  resealDek(
+    sealed: NativeSealed,
+    aad: Uint8Array,
+    digest: NativeDigest,
+    to: NativeSetKey,
+    newAad: Uint8Array,
+  ): NativeSealed;
   wipe(): void;
 }
 
@@ -63,6 +98,21 @@ export interface NativeLease {
   /** When it returns, no disk whose lease is enforced by this one holds a key. */
   end(): void;
   deadlineBootMs(): number;
+}
+
+export interface NativePlatformKey {
+  readonly id: string;
+  sealSetKey(key: NativeSetKey, aad: Uint8Array): NativeSealed;
+  /** Throws Unseal. */
+  openSetKey(sealed: NativeSealed, aad: Uint8Array): NativeSetKey;
+  createDek(aad: Uint8Array): { sealed: NativeSealed; digest: NativeDigest };
+}
+
+/** The outer pass over the inner header alone; offsets count from the outer container's data. */
+export interface NativeOuterCipher {
+  encrypt(bytes: Uint8Array, offsetBytes: number): Uint8Array;
+  decrypt(bytes: Uint8Array, offsetBytes: number): Uint8Array;
+  wipe(): void;
 }
 
 export interface NativePlaneOptions {
@@ -198,10 +248,18 @@ export interface NativeDisk {
   readonly id: number;
   unlock(
     key: NativeSetKey,
-    sealed: { nonce: Uint8Array; ciphertext: Uint8Array; tag: Uint8Array },
+    sealed: NativeSealed,
     aad: Uint8Array,
-    digest: { salt: Uint8Array; iterations: number; digest: Uint8Array },
+    digest: NativeDigest,
+    outer: {
+      platform: NativePlatformKey;
+      sealed: NativeSealed;
+      aad: Uint8Array;
+      digest: NativeDigest;
+    } | null,
   ): void;
+  /** KeyWiped, and nothing has changed: the lease has ended, or the one before. */
+  setLease(lease: NativeLease, enforced: boolean): void;
   suspend(): Promise<{ keyWipedBootMs: number; parkedRequests: number }>;
   goOffline(): Promise<{
     requestedBootMs: number;

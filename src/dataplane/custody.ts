@@ -1,8 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { DekDigest, KeyCustody, LeaseHandle, SealedDek } from '../sets/ports.js';
+import type {
+  DekDigest,
+  DekToOpen,
+  KeyCustody,
+  LeaseHandle,
+  PlatformKeyHandle,
+  SealedDek,
+  SealedSetKey,
+} from '../sets/ports.js';
 import type { SecretPipe, SetKeyHandle } from '../vault/types.js';
 import type { Addon, NativeLease, NativeSetKey } from './addon.js';
-import { awaitNative, callNative } from './errors.js';
+import { awaitNative, callNative, codes } from './errors.js';
+import { nativePlatformKey } from './platform-key.js';
+
+const SET_KEY_CODES = { Unseal: codes.ERR_SET_KEY_UNSEAL };
 
 /** A set key's handle: the key is in native memory, and native code has the last word on it. */
 export class SetKey implements SetKeyHandle {
@@ -90,6 +101,40 @@ export class NativeCustody implements KeyCustody, SecretPipe {
 
   createDek(key: SetKeyHandle, aad: Uint8Array): { sealed: SealedDek; digest: DekDigest } {
     return callNative('creating a DEK', () => nativeSetKey(key).createDek(aad));
+  }
+
+  resealDek(request: {
+    from: SetKeyHandle;
+    to: SetKeyHandle;
+    dek: DekToOpen;
+    aad: Uint8Array;
+  }): SealedDek {
+    const { sealed, aad, digest } = request.dek;
+    const [from, to] = [nativeSetKey(request.from), nativeSetKey(request.to)];
+    return callNative('sealing a DEK for another set', () =>
+      from.resealDek(sealed, aad, digest, to, request.aad),
+    );
+  }
+
+  sealSetKey(platform: PlatformKeyHandle, key: SetKeyHandle, aad: Uint8Array): SealedSetKey {
+    return callNative('sealing a set key with the platform key', () =>
+      nativePlatformKey(platform).sealSetKey(nativeSetKey(key), aad),
+    );
+  }
+
+  openSetKey(platform: PlatformKeyHandle, sealed: SealedSetKey, aad: Uint8Array): SetKeyHandle {
+    return callNative(
+      `opening a set key with platform key ${platform.id}`,
+      () => new SetKey(nativePlatformKey(platform).openSetKey(sealed, aad)),
+      SET_KEY_CODES,
+    );
+  }
+
+  createOuterDek(
+    platform: PlatformKeyHandle,
+    aad: Uint8Array,
+  ): { sealed: SealedDek; digest: DekDigest } {
+    return callNative('creating an outer DEK', () => nativePlatformKey(platform).createDek(aad));
   }
 
   createPipe(): { readFd: number; writeFd: number } {

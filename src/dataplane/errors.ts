@@ -57,6 +57,16 @@ export const codes = defineErrors({
     summary: 'The DEK is not the one that the header describes.',
     hint: 'the header and its token do not belong together; restore the header from a backup',
   },
+  ERR_SET_KEY_UNSEAL: {
+    kind: 'integrity',
+    summary: 'A set key that the platform key sealed does not open.',
+    hint: 'check that [platform_key] names the key that this host has always had; else restore the record from a backup',
+  },
+  ERR_PLATFORM_KEY_FILE: {
+    kind: 'invalid',
+    summary: 'The platform key cannot be read, or its file cannot be made.',
+    hint: 'the message names the file, what was found and what is expected; keyhold platform-key init FILE makes a new one',
+  },
   ERR_NBD_LISTEN: {
     kind: 'conflict',
     summary: 'An address to listen on for NBD clients could not be had.',
@@ -81,6 +91,11 @@ export const codes = defineErrors({
     kind: 'invalid',
     summary: 'A store cannot be read and written past the page cache, as --direct demands.',
     hint: 'use 4096-byte sectors or another file system, or create the disk without --direct',
+  },
+  ERR_STORE_DISCARD: {
+    kind: 'unavailable',
+    summary: 'A range of a store could not be discarded.',
+    hint: 'the message names the store and the errno; the range was overwritten before',
   },
   ERR_SHARD_DIED: {
     kind: 'internal',

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { DiskClient, OfflineReceipt, PlaneDisk } from '../disks/ports.js';
-import type { DekDigest, SealedDek } from '../sets/ports.js';
+import type { DiskClient, OfflineReceipt, OuterLayer, PlaneDisk } from '../disks/ports.js';
+import type { DekToOpen, LeaseHandle } from '../sets/ports.js';
 import type { SetKeyHandle } from '../vault/types.js';
 import type { NativeDisk, NativeDiskStats } from './addon.js';
-import { nativeSetKey } from './custody.js';
+import { nativeLease, nativeSetKey } from './custody.js';
 import { awaitNative, callNative } from './errors.js';
+import { nativePlatformKey } from './platform-key.js';
 
 /** A native disk behind the port that `disks` steers. */
 export class DataPlaneDisk implements PlaneDisk {
@@ -28,9 +29,24 @@ export class DataPlaneDisk implements PlaneDisk {
     this.#onClosed = options.onClosed;
   }
 
-  unlock(key: SetKeyHandle, dek: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest }): void {
+  unlock(key: SetKeyHandle, dek: DekToOpen, outer?: OuterLayer): void {
+    const nativeOuter =
+      outer === undefined
+        ? null
+        : {
+            platform: nativePlatformKey(outer.platform),
+            sealed: outer.dek.sealed,
+            aad: outer.dek.aad,
+            digest: outer.dek.digest,
+          };
     callNative(`unlocking disk ${this.name}`, () =>
-      this.native.unlock(nativeSetKey(key), dek.sealed, dek.aad, dek.digest),
+      this.native.unlock(nativeSetKey(key), dek.sealed, dek.aad, dek.digest, nativeOuter),
+    );
+  }
+
+  setLease(lease: LeaseHandle, enforced: boolean): void {
+    callNative(`setting the lease of disk ${this.name}`, () =>
+      this.native.setLease(nativeLease(lease), enforced),
     );
   }
 

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
-import type { DiskClient, DiskPlane, DiskSpec, PlaneDisk, PlaneDiskEvent } from '../disks/ports.js';
+import type {
+  DiskClient,
+  DiskPlane,
+  DiskSpec,
+  OuterCipher,
+  OuterLayer,
+  PlaneDisk,
+  PlaneDiskEvent,
+} from '../disks/ports.js';
 import type { ExportDirectory } from '../nbd/exports.js';
 import { type Peer, peerText } from '../nbd/peer.js';
 import type {
@@ -18,6 +26,7 @@ import { callNative, codes } from './errors.js';
 import { type TlsMode, TlsListeners } from './listener-tls.js';
 import { Negotiator } from './negotiator.js';
 import { DataPlaneDisk } from './plane-disk.js';
+import { openOuterCipher } from './platform-key.js';
 import { ShardPool, type ShardStatus } from './shard-pool.js';
 
 /** What a failure to open a store or to listen is called, whatever native code found. */
@@ -25,6 +34,10 @@ const STORE_OPEN_CODES = {
   InvalidArgument: codes.ERR_STORE_OPEN,
   System: codes.ERR_STORE_OPEN,
   State: codes.ERR_STORE_OPEN,
+};
+const DISCARD_CODES = {
+  InvalidArgument: codes.ERR_STORE_DISCARD,
+  System: codes.ERR_STORE_DISCARD,
 };
 const LISTEN_CODES = {
   InvalidArgument: codes.ERR_NBD_LISTEN,
@@ -220,6 +233,18 @@ export class DataPlane implements DiskPlane {
       `opening store ${storePath}`,
       () => this.#addon.checkDirectIo(storePath, sectorSizeBytes, dataOffsetBytes),
       STORE_OPEN_CODES,
+    );
+  }
+
+  openOuterCipher(outer: OuterLayer, sectorSizeBytes: 512 | 4096): OuterCipher {
+    return openOuterCipher(this.#addon, outer, sectorSizeBytes);
+  }
+
+  discardRange(path: string, offsetBytes: number, lengthBytes: number): boolean {
+    return callNative(
+      `discarding a range of store ${path}`,
+      () => this.#addon.discardRange(path, offsetBytes, lengthBytes),
+      DISCARD_CODES,
     );
   }
 

@@ -2,17 +2,16 @@
 import type { Clock } from '../base/clock.js';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import type { Random } from '../base/random.js';
-import { DATA_OFFSET_BYTES } from '../luks2/layout.js';
 import type { HeaderMetadata } from '../luks2/metadata.js';
 import type { Peer } from '../nbd/peer.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import { codes } from './errors.js';
 import type { DiskCause, DiskRef, EmitDiskEvent } from './events.js';
-import { dekOf, type HeaderDek, type HeaderStore } from './header-store.js';
+import { dekOf, type HeaderStore, type LoadedHeader } from './header-store.js';
 import type { OfflineFacts } from './control.js';
 import type { Limiter } from './limiter.js';
 import type { DiskClient, DiskPlane, PlaneDisk, PlaneDiskEvent } from './ports.js';
-import type { DiskRecord } from './record.js';
+import { dataOffsetBytesOf, type DiskRecord } from './record.js';
 
 export interface DiskHandsOptions {
   readonly record: () => DiskRecord;
@@ -41,7 +40,7 @@ export interface Decision {
 export class DiskHands {
   readonly #options: DiskHandsOptions;
   #planeDisk: PlaneDisk | undefined;
-  #dek: HeaderDek | undefined;
+  #header: LoadedHeader | undefined;
   #unlockedBootMs = 0;
   /** The receipt that the next disconnect completes. */
   #receiptId: string | undefined;
@@ -87,9 +86,10 @@ export class DiskHands {
       await this.#options.opening.run(async () => {
         const set = this.#assertSet();
         set.assertGranted();
-        this.#dek = await this.#loadHeader(set);
+        const header = await this.#loadHeader(set);
+        this.#header = header;
         this.#planeDisk ??= await this.#openPlane(set);
-        await this.#unlock(set, this.#planeDisk, { dek: this.#dek, resumed: false });
+        await this.#unlock(set, this.#planeDisk, { header, resumed: false });
       });
     } catch (error) {
       if (!wasOpen) await this.disconnect();
@@ -99,10 +99,11 @@ export class DiskHands {
 
   async resume(): Promise<void> {
     const planeDisk = this.#planeDisk;
-    if (planeDisk === undefined || this.#dek === undefined) {
+    const header = this.#header;
+    if (planeDisk === undefined || header === undefined) {
       throw new Error(`disk ${this.#ref.name}: resumed without an open store`);
     }
-    await this.#unlock(this.#assertSet(), planeDisk, { dek: this.#dek, resumed: true });
+    await this.#unlock(this.#assertSet(), planeDisk, { header, resumed: true });
   }
 
   async suspend(): Promise<void> {
@@ -161,7 +162,7 @@ export class DiskHands {
       this.#reportFailure(error);
     } finally {
       this.#planeDisk = undefined;
-      this.#dek = undefined;
+      this.#header = undefined;
     }
   }
 
@@ -172,18 +173,19 @@ export class DiskHands {
 
   /** The header was written anew: a disk that resumes must know how its DEK is sealed now. */
   noteHeader(metadata: HeaderMetadata): void {
-    if (this.#dek !== undefined) this.#dek = dekOf(metadata);
+    if (this.#header !== undefined) this.#header = { ...this.#header, dek: dekOf(metadata) };
   }
 
-  async #loadHeader(set: EncryptionSet): Promise<HeaderDek> {
+  async #loadHeader(set: EncryptionSet): Promise<LoadedHeader> {
     const { headers, emit } = this.#options;
-    const record = this.#options.record();
-    const { dek, repair } = await headers.load(record, {
+    const header = await headers.load(this.#options.record(), {
       id: set.id,
       setKeyGeneration: set.record.setKeyGeneration,
     });
-    if (repair !== undefined) emit('header-damaged', { disk: this.#ref, ...repair });
-    return dek;
+    for (const repair of header.repairs) {
+      emit('header-damaged', { disk: this.#ref, ...repair });
+    }
+    return header;
   }
 
   async #openPlane(set: EncryptionSet): Promise<PlaneDisk> {
@@ -197,7 +199,7 @@ export class DiskHands {
         sizeBytes,
         sectorSizeBytes,
         storePath: store.path,
-        dataOffsetBytes: DATA_OFFSET_BYTES,
+        dataOffsetBytes: dataOffsetBytesOf(record),
         readOnly,
         holes: !dmCrypt,
         direct: store.direct,
@@ -211,11 +213,11 @@ export class DiskHands {
   async #unlock(
     set: EncryptionSet,
     planeDisk: PlaneDisk,
-    { dek, resumed }: { dek: HeaderDek; resumed: boolean },
+    { header, resumed }: { header: LoadedHeader; resumed: boolean },
   ): Promise<void> {
     await set.useSetKey((key) => {
       const beforeBootMs = this.#options.clock.bootMs(); // what is wiped afterwards is news
-      planeDisk.unlock(key, dek);
+      planeDisk.unlock(key, header.dek, header.outer);
       this.#unlockedBootMs = beforeBootMs;
     });
     this.#options.emit('unlocked', { disk: this.#ref, resumed });

@@ -18,6 +18,7 @@ import { codes } from './errors.js';
 import type { DiskEvents } from './events.js';
 import { createExportDirectory } from './export-directory.js';
 import { HeaderStore } from './header-store.js';
+import { type PlatformKeySource, platformKeySource } from '../sets/platform.js';
 import { Limiter } from './limiter.js';
 import type { DiskClient, DiskPlane } from './ports.js';
 import { type DiskRecord, diskRecordSchema } from './record.js';
@@ -40,6 +41,8 @@ export interface DiskServiceOptions {
   readonly sets: SetService;
   readonly plane: DiskPlane;
   readonly custody: KeyCustody;
+  /** Left out: the host has no platform key. */
+  readonly platform?: PlatformKeySource;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -55,6 +58,7 @@ export class DiskService {
   readonly #options: DiskServiceOptions;
   readonly #records: RecordStore<DiskRecord>;
   readonly #headers: HeaderStore;
+  readonly #platform: PlatformKeySource;
   readonly #opening = new Limiter(OPENING_AT_ONCE_MAX);
   readonly #runners = new Map<string, DiskRunner>();
   readonly #broken = new Map<string, BrokenRecord>();
@@ -74,10 +78,9 @@ export class DiskService {
       schema: diskRecordSchema,
       uniqueId: (record) => record.uuid,
     });
-    this.#headers = new HeaderStore({
-      random,
-      discardRange: (...range) => options.plane.discardRange(...range),
-    });
+    const platform = options.platform ?? platformKeySource(undefined);
+    this.#platform = platform;
+    this.#headers = new HeaderStore({ random, platform, plane: options.plane });
     this.ofSets = new DisksOfSets({
       runners: this.#runners,
       broken: () => this.broken(),
@@ -159,12 +162,26 @@ export class DiskService {
   async create(options: CreateDiskOptions): Promise<DiskView> {
     const { sets, stateDir, random, clock, custody, plane } = this.#options;
     const set = sets.get(options.set);
-    const context = { set, stateDir, uuid: random.uuid(), nowMs: clock.nowMs() };
+        const context = {
+      set,
+      stateDir,
+      uuid: random.uuid(),
+      nowMs: clock.nowMs(),
+      double: set.record.double,
+    };
     const record = planDisk(options, context);
     return this.#exclusively(record.name, set.id, async () => {
       this.#assertNew(record);
       await this.#refreshAccess(options.set);
-      const created = await createStore(record, { set, custody, headers: this.#headers, plane });
+      const [headers, platform] = [this.#headers, this.#platform];
+      const created = await createStore(record, {
+        set,
+        custody,
+        headers,
+        plane,
+        random,
+        platform,
+      });
       try {
         await this.#records.save(record);
       } catch (error) {

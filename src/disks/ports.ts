@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Peer } from '../nbd/peer.js';
-import type { DekDigest, LeaseHandle, SealedDek } from '../sets/ports.js';
+import type { DekToOpen, LeaseHandle, PlatformKeyHandle } from '../sets/ports.js';
 import type { SetKeyHandle } from '../vault/types.js';
 
 /**
@@ -18,6 +18,21 @@ export interface OfflineReceipt {
   /** Requests answered with NBD_ESHUTDOWN between request and drain. */
   readonly refusedRequests: number;
   readonly connections: number;
+}
+
+/** The outer layer of double encryption: its DEK, and the key that sealed it. */
+export interface OuterLayer {
+  readonly platform: PlatformKeyHandle;
+  readonly dek: DekToOpen;
+}
+
+/** The outer pass over the inner container's header, in native memory. */
+export interface OuterCipher {
+  /** Whole sectors at `offsetBytes` of the outer container's data, below 16 MiB. */
+  encrypt(bytes: Uint8Array, offsetBytes: number): Uint8Array;
+  decrypt(bytes: Uint8Array, offsetBytes: number): Uint8Array;
+  /** To be called when the header was read or written; idempotent. */
+  wipe(): void;
 }
 
 /** What the data plane needs to serve a disk. */
@@ -63,9 +78,15 @@ export interface PlaneDisk {
   /**
    * Opens the DEK with the set key, checks the digest, starts (or, after suspend, resumes) serving.
    * ERR_DEK_UNSEAL: seal corrupt or tampered with. ERR_DEK_DIGEST: another DEK. On error the disk
-   * stays locked or suspended.
+   * stays locked or suspended. With `outer` the disk is encrypted twice.
    */
-  unlock(key: SetKeyHandle, dek: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest }): void;
+  unlock(key: SetKeyHandle, dek: DekToOpen, outer?: OuterLayer): void;
+  /**
+   * The lease from now on, for a disk that moves to another set, in whatever state it is; what is
+   * under way on it goes on. ERR_SET_KEY_WIPED, and nothing has changed: `lease` is enforced and
+   * has ended, or the lease before has and its end is about to be enforced. ERR_NATIVE_CLOSED.
+   */
+  setLease(lease: LeaseHandle, enforced: boolean): void;
   /** Wipes the key and parks requests; resolves when no plaintext is left but parked writes. */
   suspend(): Promise<{ keyWipedBootMs: number; parkedRequests: number }>;
   /**
@@ -108,6 +129,11 @@ export interface DiskPlane {
    * stays closed.
    */
   checkDirect(spec: Pick<DiskSpec, 'storePath' | 'sectorSizeBytes' | 'dataOffsetBytes'>): void;
-  /** Gives a range of a store back to what lies below; false where that cannot be done. */
+  /** Throws ERR_DEK_UNSEAL or ERR_DEK_DIGEST. Whoever calls it wipes what it gets. */
+  openOuterCipher(outer: OuterLayer, sectorSizeBytes: 512 | 4096): OuterCipher;
+  /**
+   * Gives a range of a store back to what stores it, durably; false where that cannot be had.
+   * Erases nothing by itself: overwrite first. Throws ERR_STORE_DISCARD.
+   */
   discardRange(path: string, offsetBytes: number, lengthBytes: number): boolean;
 }

@@ -25,7 +25,10 @@ export const OFFLINE_REASONS = [
 ] as const;
 export type OfflineReason = (typeof OFFLINE_REASONS)[number];
 
-/** File offsets are signed 64-bit numbers, JavaScript's are safe to 2^53. */
+/**
+ * File offsets are signed 64-bit numbers, JavaScript's are safe to 2^53; for the disks that are
+ * encrypted twice it is as good, since no file system has files so long.
+ */
 export const DISK_BYTES_MAX = Number.MAX_SAFE_INTEGER - DATA_OFFSET_BYTES;
 
 const absolutePath = z.string().max(4095).refine(isAbsolute, 'expected an absolute path');
@@ -79,6 +82,8 @@ export const diskRecordSchema = z
     }),
     readOnly: z.boolean(),
     dmCrypt: z.boolean(),
+    /** Two containers, one in the other: docs/KEYS.md section 4. */
+    double: z.boolean().default(false),
     /** A hint for clients that seeking in the store is slow. */
     rotational: z.boolean().default(false),
     /** What clients and operators are told of it; one line. */
@@ -97,6 +102,11 @@ export const diskRecordSchema = z
   });
 
 export type DiskRecord = z.infer<typeof diskRecordSchema>;
+
+/** Where the disk's data begins in its store: after one header area, or two. */
+export function dataOffsetBytesOf({ double }: { double: boolean }): number {
+  return double ? 2 * DATA_OFFSET_BYTES : DATA_OFFSET_BYTES;
+}
 
 /** Throws ERR_DISK_OPTION naming the value and what it should be; returns the sector size. */
 export function validateGeometry(

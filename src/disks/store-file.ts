@@ -5,29 +5,30 @@ import { dirname } from 'node:path';
 import { syncDirectory } from '../base/atomic-file.js';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import { formatSize } from '../base/units.js';
-import { DATA_OFFSET_BYTES } from '../luks2/layout.js';
 import { codes } from './errors.js';
 import type { DiskRecord } from './record.js';
 
 const NO_SPACE_ERRNOS = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 /**
- * Creates the store of a new disk: 16 MiB of header area and `sizeBytes` of data, sparse, with the
- * header written by `writeHeader`. Takes a path where nothing is, or an empty regular file. If the
- * call fails, nothing is left where nothing was, and an empty file is empty again.
+ * Creates the store of a new disk: header area up to `dataOffsetBytes` and `sizeBytes` of data,
+ * sparse, with the header written by `writeHeader`. Takes a path where nothing is, or an empty
+ * regular file. If the call fails, nothing is left where nothing was, and an empty file is empty
+ * again.
  */
 export async function createStoreFile(request: {
   disk: string;
   path: string;
   sizeBytes: number;
+  dataOffsetBytes: number;
   writeHeader: (file: FileHandle) => Promise<void>;
 }): Promise<{ remove: () => Promise<void> }> {
-  const { path, sizeBytes, writeHeader } = request;
+  const { path, sizeBytes, dataOffsetBytes, writeHeader } = request;
   const what = `creating store ${path} of disk ${request.disk}`;
   const { file, existed } = await openNew(what, path);
   const remove = async (): Promise<void> => undo(path, existed);
   try {
-    await file.truncate(DATA_OFFSET_BYTES + sizeBytes);
+    await file.truncate(dataOffsetBytes + sizeBytes);
     await writeHeader(file);
     await file.sync();
     await file.close();
@@ -37,7 +38,10 @@ export async function createStoreFile(request: {
     await file.close().catch(() => undefined);
     await remove();
     if (error instanceof KeyholdError) throw error;
-    throw await createError(what, error, request);
+    throw await createError(what, error, {
+      path,
+      storeBytes: dataOffsetBytes + sizeBytes,
+    });
   }
 }
 
@@ -111,7 +115,7 @@ async function undo(path: string, existed: boolean): Promise<void> {
 async function createError(
   what: string,
   error: unknown,
-  { path, sizeBytes }: { path: string; sizeBytes: number },
+  { path, storeBytes }: { path: string; storeBytes: number },
 ): Promise<KeyholdError> {
   const errno = codeOf(error) ?? '';
   if (!NO_SPACE_ERRNOS.has(errno)) return createErrorFor(what, error);
@@ -122,9 +126,9 @@ async function createError(
   const free = freeBytes === undefined ? '' : `, ${formatSize(freeBytes)} are free`;
   return new KeyholdError(
     codes.ERR_STORE_NO_SPACE,
-    `${what}: ${errno}: ${sizeBytes + DATA_OFFSET_BYTES} bytes (sparse) wanted${free}`,
+    `${what}: ${errno}: ${storeBytes} bytes (sparse) wanted${free}`,
     {
-      fields: { path, errno, wantedBytes: sizeBytes + DATA_OFFSET_BYTES, freeBytes },
+      fields: { path, errno, wantedBytes: storeBytes, freeBytes },
       cause: error,
     },
   );

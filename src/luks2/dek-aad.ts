@@ -3,6 +3,8 @@ import { assertGeneration, uuidBytes } from './aad-fields.js';
 
 const MAGIC = 'keyhold-dek\0';
 const AAD_FORMAT_VERSION = 1;
+/** Of the outer layer's DEK: what was sealed for one layer never opens as the other's. */
+const OUTER_AAD_FORMAT_VERSION = 2;
 export const DEK_AAD_BYTES = 56;
 
 /**
@@ -28,6 +30,22 @@ export function encodeDekAad(binding: {
   aad.set(uuidBytes(binding.diskUuid, 'diskUuid'), 16);
   aad.set(uuidBytes(binding.setId, 'setId'), 32);
   aad.writeUInt32BE(assertGeneration(binding.setKeyGeneration, 'setKeyGeneration'), 48);
+  aad.writeUInt32BE(assertGeneration(binding.dekGeneration, 'dekGeneration'), 52);
+  return new Uint8Array(aad);
+}
+
+/**
+ * The same for the outer DEK of a disk that is encrypted twice. It belongs to the host and not to a
+ * set, so that a disk can move to another set: set uuid and set key generation are zero.
+ */
+export function encodeOuterDekAad(binding: {
+  readonly diskUuid: string;
+  readonly dekGeneration: number;
+}): Uint8Array {
+  const aad = Buffer.alloc(DEK_AAD_BYTES);
+  aad.write(MAGIC, 0, 'latin1');
+  aad.writeUInt32BE(OUTER_AAD_FORMAT_VERSION, 12);
+  aad.set(uuidBytes(binding.diskUuid, 'diskUuid'), 16);
   aad.writeUInt32BE(assertGeneration(binding.dekGeneration, 'dekGeneration'), 52);
   return new Uint8Array(aad);
 }

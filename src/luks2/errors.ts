@@ -27,6 +27,11 @@ export const codes = defineErrors({
     summary: 'The header demands a feature that this version does not know.',
     hint: 'update Keyhold, or finish the operation with the tool that began it',
   },
+  ERR_LUKS2_LAYER: {
+    kind: 'integrity',
+    summary: 'The header belongs to the other layer of double encryption.',
+    hint: "the record and the store do not fit together: check that the store is this disk's",
+  },
   ERR_LUKS2_DAMAGED: {
     kind: 'integrity',
     summary: 'Neither copy of the header can be read.',

@@ -12,7 +12,7 @@ import {
   SALT_BYTES,
   SECONDARY_OFFSET_BYTES,
 } from './layout.js';
-import type { HeaderMetadata } from './metadata.js';
+import type { AnyHeaderMetadata } from './metadata.js';
 
 /*
  * The binary header, big-endian, 4096 bytes:
@@ -59,7 +59,7 @@ export type DecodedCopy =
   | {
       readonly kind: 'valid';
       readonly seqid: number;
-      readonly metadata: HeaderMetadata;
+      readonly metadata: AnyHeaderMetadata;
       /** The text of the JSON area, from which the metadata were read. */
       readonly json: string;
     }

@@ -13,7 +13,13 @@ import {
 import type { CopyName, DecodedCopy } from './header-copy.js';
 import { decodeJson, encodeJson, type JsonContents } from './json-area.js';
 import { FOREIGN_HEADER_BYTES, HEADER_BYTES, LABEL_BYTES_MAX, SALT_BYTES } from './layout.js';
-import type { HeaderMetadata } from './metadata.js';
+import {
+  type AnyHeaderMetadata,
+  type AnyToken,
+  type HeaderMetadata,
+  isOuterToken,
+  type OuterHeaderMetadata,
+} from './metadata.js';
 
 /**
  * The two copies of a header as they lie on the store.
@@ -26,8 +32,8 @@ export interface HeaderPair {
   readonly secondary: Uint8Array;
 }
 
-export interface DecodedHeaderPair {
-  readonly metadata: HeaderMetadata;
+export interface DecodedHeaderPair<Metadata extends AnyHeaderMetadata = HeaderMetadata> {
+  readonly metadata: Metadata;
   readonly seqid: number;
   /**
    * The copy that must be written again (the same metadata and seqid, a new salt) before the header
@@ -43,8 +49,11 @@ export interface DecodedHeaderPair {
  * do not fit. Salts are random, new for every write of each copy.
  */
 export function encodeHeaderPair(
-  metadata: HeaderMetadata,
-  options: { seqid: number; salts: { primary: Uint8Array; secondary: Uint8Array } },
+  metadata: AnyHeaderMetadata,
+  options: {
+    seqid: number;
+    salts: { primary: Uint8Array; secondary: Uint8Array };
+  },
 ): HeaderPair {
   const { seqid, salts } = options;
   if (!Number.isSafeInteger(seqid) || seqid < 1) {
@@ -68,9 +77,40 @@ export function encodeHeaderPair(
 /**
  * Reads the 16 KiB at the two copies' offsets; fewer bytes (a short store) count as damage. The
  * undamaged copy with the higher sequence number wins, and only its contents count: when it is not
- * ours to serve, the older copy is no way round that.
+ * ours to serve, the older copy is no way round that. ERR_LUKS2_LAYER for the outer container of a
+ * disk that is encrypted twice.
  */
 export function decodeHeaderPair(primary: Uint8Array, secondary: Uint8Array): DecodedHeaderPair {
+  const { metadata, ...rest } = decodeAnyPair(primary, secondary);
+  const { token } = metadata;
+  if (isOuterToken(token)) throw layerError(token, 'the only or the inner');
+  return { ...rest, metadata: { ...metadata, token } };
+}
+
+/** The same for the outer container of a disk that is encrypted twice. */
+export function decodeOuterHeaderPair(
+  primary: Uint8Array,
+  secondary: Uint8Array,
+): DecodedHeaderPair<OuterHeaderMetadata> {
+  const { metadata, ...rest } = decodeAnyPair(primary, secondary);
+  const { token } = metadata;
+  if (!isOuterToken(token)) throw layerError(token, 'the outer');
+  return { ...rest, metadata: { ...metadata, token } };
+}
+
+function layerError(token: AnyToken, expected: string): KeyholdError {
+  const found = isOuterToken(token) ? 'the outer' : 'the only or the inner';
+  return new KeyholdError(
+    codes.ERR_LUKS2_LAYER,
+    `decode LUKS2 header: it is ${found} container's, expected ${expected} container's`,
+    { fields: { expected, actual: found } },
+  );
+}
+
+function decodeAnyPair(
+  primary: Uint8Array,
+  secondary: Uint8Array,
+): DecodedHeaderPair<AnyHeaderMetadata> {
   refuseOtherFormats(primary, secondary);
   const decode = decodeOnce();
   const first = decodeCopy('primary', primary, decode);
@@ -98,7 +138,7 @@ function winner(
   copy: DecodedCopy,
   repair: DecodedHeaderPair['repair'],
   fault: string,
-): DecodedHeaderPair {
+): DecodedHeaderPair<AnyHeaderMetadata> {
   if (copy.kind === 'foreign') throw copy.error;
   if (copy.kind === 'invalid') throw new Error('an invalid header copy cannot win');
   const faults = repair === 'none' ? {} : { [repair]: fault };
@@ -153,11 +193,11 @@ function sameContents(first: DecodedCopy, second: DecodedCopy): boolean {
   return canonical(first.metadata) === canonical(second.metadata);
 }
 
-function canonical({ uuid, label, ...rest }: HeaderMetadata): string {
+function canonical({ uuid, label, ...rest }: AnyHeaderMetadata): string {
   return JSON.stringify([uuid, label, encodeJson(rest)]);
 }
 
-function assertStrings(metadata: HeaderMetadata): void {
+function assertStrings(metadata: AnyHeaderMetadata): void {
   if (!isUuid(metadata.uuid)) {
     throw new KeyholdError(
       codes.ERR_LUKS2_METADATA,

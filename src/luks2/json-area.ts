@@ -4,20 +4,23 @@ import { KeyholdError } from '../base/errors.js';
 import { codes } from './errors.js';
 import { DATA_OFFSET_BYTES, JSON_AREA_BYTES, KEYSLOTS_BYTES } from './layout.js';
 import {
+  type AnyHeaderMetadata,
   DIGEST_ITERATIONS_MAX,
   DIGEST_ITERATIONS_MIN,
   HOLES_REQUIREMENT,
-  KID_LENGTH_MAX,
-  NAME_LENGTH_MAX,
-  PLATFORM_SEAL_BYTES,
   TOKEN_TYPE,
-  WRAPPED_SET_KEY_BYTES,
-  WRAPPED_SET_KEYS_MAX,
 } from './metadata.js';
-import type { HeaderMetadata } from './metadata.js';
+import {
+  base64Bytes,
+  encodeBase64,
+  innerTokenSchema,
+  outerTokenSchema,
+  tokenFromJson,
+  tokenToJson,
+} from './token.js';
 
 /** The part of the metadata that lies in the JSON area; the rest is in the binary header. */
-export type JsonMetadata = Omit<HeaderMetadata, 'uuid' | 'label'>;
+export type JsonMetadata = Omit<AnyHeaderMetadata, 'uuid' | 'label'>;
 
 /** What a well-formed JSON area turned out to hold. */
 export type JsonContents =
@@ -25,77 +28,6 @@ export type JsonContents =
   /** Valid LUKS2 that this version must neither serve nor repair. */
   | { readonly kind: 'foreign'; readonly error: KeyholdError }
   | { readonly kind: 'invalid'; readonly fault: string };
-
-/** Standard base64 with padding, as everywhere in LUKS2; exactly one text per byte string. */
-function base64Bytes(lengths: readonly number[]) {
-  return z.string().transform((text, context) => {
-    const bytes = new Uint8Array(Buffer.from(text, 'base64'));
-    if (encodeBase64(bytes) !== text) {
-      context.addIssue({ code: 'custom', message: 'is not canonical base64' });
-      return z.NEVER;
-    }
-    if (!lengths.includes(bytes.length)) {
-      const message = `is ${bytes.length} bytes, expected ${lengths.join(' or ')}`;
-      context.addIssue({ code: 'custom', message });
-      return z.NEVER;
-    }
-    return bytes;
-  });
-}
-
-function encodeBase64(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('base64');
-}
-
-/** Control characters, and halves of surrogate pairs, which UTF-8 cannot carry. */
-const UNPRINTABLE = /[\p{Cc}\p{Cs}]/u;
-
-function text(lengthMax: number) {
-  return z
-    .string()
-    .min(1)
-    .max(lengthMax)
-    .refine((value) => !UNPRINTABLE.test(value), 'has control characters or is not Unicode');
-}
-
-const uuid = z.guid();
-const generation = z
-  .int()
-  .min(1)
-  .max(2 ** 32 - 1);
-
-const tokenSchema = z.strictObject({
-  type: z.literal(TOKEN_TYPE),
-  keyslots: z.tuple([]),
-  version: z.literal(1),
-  diskUuid: uuid,
-  diskName: text(NAME_LENGTH_MAX),
-  set: z.strictObject({ id: uuid, name: text(NAME_LENGTH_MAX) }),
-  setKeyGeneration: generation,
-  dekGeneration: generation,
-  wrappedSetKeys: z
-    .array(
-      z.discriminatedUnion('alg', [
-        z.strictObject({
-          kid: text(KID_LENGTH_MAX),
-          alg: z.literal('RSA-OAEP-256'),
-          value: base64Bytes(WRAPPED_SET_KEY_BYTES),
-        }),
-        z.strictObject({
-          kid: text(KID_LENGTH_MAX),
-          alg: z.literal('A256GCM'),
-          value: base64Bytes([PLATFORM_SEAL_BYTES]),
-        }),
-      ]),
-    )
-    .min(1)
-    .max(WRAPPED_SET_KEYS_MAX),
-  sealedDek: z.strictObject({
-    nonce: base64Bytes([12]),
-    ciphertext: base64Bytes([64]),
-    tag: base64Bytes([16]),
-  }),
-});
 
 const segmentSchema = z.strictObject({
   type: z.literal('crypt'),
@@ -122,9 +54,8 @@ const requirementsSchema = z.looseObject({ mandatory: z.array(z.string()).option
  * What Keyhold writes, read back to the letter. Only `config` is open: newer versions of cryptsetup
  * put their flags there. A keyslot is refused, since it would open the disk without the vault.
  */
-const headerSchema = z.strictObject({
+const containerSchema = {
   keyslots: z.strictObject({}),
-  tokens: z.strictObject({ '0': tokenSchema }),
   segments: z.strictObject({ '0': segmentSchema }),
   digests: z.strictObject({ '0': digestSchema }),
   config: z.looseObject({
@@ -132,7 +63,21 @@ const headerSchema = z.strictObject({
     keyslots_size: z.literal(String(KEYSLOTS_BYTES)),
     requirements: requirementsSchema.optional(),
   }),
+};
+
+const innerSchema = z.strictObject({
+  ...containerSchema,
+  tokens: z.strictObject({ '0': innerTokenSchema }),
 });
+const outerSchema = z.strictObject({
+  ...containerSchema,
+  tokens: z.strictObject({ '0': outerTokenSchema }),
+});
+
+/** The layer says which of the two a header must be; a third one is neither. */
+function schemaFor(token: object | undefined): typeof innerSchema | typeof outerSchema {
+  return token === undefined || !('layer' in token) ? innerSchema : outerSchema;
+}
 
 /** Enough of any LUKS2 header to tell whose it is. */
 const anyLuks2Schema = z.object({
@@ -146,7 +91,7 @@ const anyLuks2Schema = z.object({
 /** The JSON text of a header. Throws ERR_LUKS2_METADATA for contents that decoding would refuse. */
 export function encodeJson(metadata: JsonMetadata): string {
   const json = toJson(metadata);
-  const checked = headerSchema.safeParse(json);
+  const checked = schemaFor(json.tokens['0']).safeParse(json);
   if (!checked.success) {
     throw new KeyholdError(
       codes.ERR_LUKS2_METADATA,
@@ -167,7 +112,7 @@ export function decodeJson(jsonText: string): JsonContents {
   if (!any.success) return { kind: 'invalid', fault: `JSON area: ${firstIssue(any.error)}` };
   const foreign = whyForeign(any.data);
   if (foreign !== undefined) return { kind: 'foreign', error: foreign };
-  const strict = headerSchema.safeParse(json);
+  const strict = schemaFor(any.data.tokens['0']).safeParse(json);
   if (!strict.success) return { kind: 'invalid', fault: `JSON area: ${firstIssue(strict.error)}` };
   return { kind: 'keyhold', metadata: fromJson(strict.data) };
 }
@@ -205,24 +150,7 @@ function toJson(metadata: JsonMetadata) {
   return {
     keyslots: {},
     tokens: {
-      '0': {
-        type: TOKEN_TYPE,
-        keyslots: [],
-        version: token.version,
-        diskUuid: token.diskUuid,
-        diskName: token.diskName,
-        set: { id: token.set.id, name: token.set.name },
-        setKeyGeneration: token.setKeyGeneration,
-        dekGeneration: token.dekGeneration,
-        wrappedSetKeys: token.wrappedSetKeys.map(({ kid, alg, value }) => {
-          return { kid, alg, value: encodeBase64(value) };
-        }),
-        sealedDek: {
-          nonce: encodeBase64(token.sealedDek.nonce),
-          ciphertext: encodeBase64(token.sealedDek.ciphertext),
-          tag: encodeBase64(token.sealedDek.tag),
-        },
-      },
+      '0': tokenToJson(token),
     },
     segments: {
       '0': {
@@ -253,24 +181,18 @@ function toJson(metadata: JsonMetadata) {
   };
 }
 
-function fromJson(json: z.infer<typeof headerSchema>): JsonMetadata {
-  const token = json.tokens['0'];
+function fromJson(json: z.infer<typeof innerSchema> | z.infer<typeof outerSchema>): JsonMetadata {
   const digest = json.digests['0'];
   const mandatory = json.config.requirements?.mandatory ?? [];
   return {
     sectorSizeBytes: json.segments['0'].sector_size,
     holes: mandatory.includes(HOLES_REQUIREMENT),
-    digest: { salt: digest.salt, iterations: digest.iterations, digest: digest.digest },
-    token: {
-      version: token.version,
-      diskUuid: token.diskUuid,
-      diskName: token.diskName,
-      set: token.set,
-      setKeyGeneration: token.setKeyGeneration,
-      dekGeneration: token.dekGeneration,
-      wrappedSetKeys: token.wrappedSetKeys,
-      sealedDek: token.sealedDek,
+    digest: {
+      salt: digest.salt,
+      iterations: digest.iterations,
+      digest: digest.digest,
     },
+    token: tokenFromJson(json.tokens['0']),
   };
 }
 

@@ -7,16 +7,24 @@ export interface HeaderDigest {
   readonly digest: Uint8Array; // 32 bytes
 }
 
-/** The set key under one customer key, or under the platform key of a host. */
-export interface WrappedSetKey {
-  /** Versioned key id, `https://vault/keys/name/version`; `platform:ID` under a platform key. */
-  readonly kid: string;
-  readonly alg: 'RSA-OAEP-256' | 'A256GCM';
-  /** As long as the RSA modulus: 256, 384 or 512 bytes; under a platform key 60. */
-  readonly value: Uint8Array;
-}
+/** The set key under one customer key, or under the host's platform key. */
+export type WrappedSetKey =
+  | {
+      /** Versioned key id: `https://vault/keys/name/version`. */
+      readonly kid: string;
+      readonly alg: 'RSA-OAEP-256';
+      /** As long as the RSA modulus: 256, 384 or 512 bytes. */
+      readonly value: Uint8Array;
+    }
+  | {
+      /** `platform:` and the platform key's id. Stands alone: the set has no customer keys. */
+      readonly kid: string;
+      readonly alg: 'A256GCM';
+      /** Nonce (12 bytes), ciphertext (32), tag (16). */
+      readonly value: Uint8Array;
+    };
 
-/** The DEK under the set key (AES-256-GCM). */
+/** The DEK under the set key, or of the outer layer under the platform key (AES-256-GCM). */
 export interface HeaderSealedDek {
   readonly nonce: Uint8Array; // 12 bytes
   readonly ciphertext: Uint8Array; // 64 bytes
@@ -35,8 +43,26 @@ export interface KeyholdToken {
   readonly sealedDek: HeaderSealedDek;
 }
 
+/** The same of the outer container of a disk that is encrypted twice (docs/KEYS.md section 4). */
+export interface OuterToken {
+  readonly version: 1;
+  readonly layer: 'outer';
+  readonly diskUuid: string;
+  readonly diskName: string;
+  readonly dekGeneration: number;
+  /** 32 hex digits: of the key that sealed the DEK. */
+  readonly platformKeyId: string;
+  readonly sealedDek: HeaderSealedDek;
+}
+
+export type AnyToken = KeyholdToken | OuterToken;
+
+export function isOuterToken(token: AnyToken): token is OuterToken {
+  return 'layer' in token;
+}
+
 /** Everything a header says that can differ between disks. */
-export interface HeaderMetadata {
+interface Metadata<Token> {
   /** The container's LUKS uuid. The seal is bound to `token.diskUuid`, not to this one. */
   readonly uuid: string;
   /** The LUKS label; see `labelFor`. */
@@ -45,7 +71,41 @@ export interface HeaderMetadata {
   /** The hole rule holds: written as the mandatory requirement `keyhold-holes`. */
   readonly holes: boolean;
   readonly digest: HeaderDigest;
-  readonly token: KeyholdToken;
+  readonly token: Token;
+}
+
+/** Of a disk's only container, or of the inner one. */
+export type HeaderMetadata = Metadata<KeyholdToken>;
+export type OuterHeaderMetadata = Metadata<OuterToken>;
+export type AnyHeaderMetadata = Metadata<AnyToken>;
+
+/** A set key as the platform key sealed it, in the form of a token's entry. */
+export function platformWrappedSetKey(
+  platformKeyId: string,
+  sealed: { nonce: Uint8Array; ciphertext: Uint8Array; tag: Uint8Array },
+): WrappedSetKey {
+  const value = new Uint8Array(Buffer.concat([sealed.nonce, sealed.ciphertext, sealed.tag]));
+  return {
+    kid: `${PLATFORM_KID_PREFIX}${platformKeyId}`,
+    alg: 'A256GCM',
+    value,
+  };
+}
+
+/** The way back; undefined for an entry of a customer key. */
+export function sealedSetKeyOf({ kid, alg, value }: WrappedSetKey):
+  | {
+      platformKeyId: string;
+      sealed: { nonce: Uint8Array; ciphertext: Uint8Array; tag: Uint8Array };
+    }
+  | undefined {
+  if (alg !== 'A256GCM') return undefined;
+  const sealed = {
+    nonce: value.subarray(0, 12),
+    ciphertext: value.subarray(12, 44),
+    tag: value.subarray(44),
+  };
+  return { platformKeyId: kid.slice(PLATFORM_KID_PREFIX.length), sealed };
 }
 
 /** Wrapped set keys in one token: eight of RSA-4096 with long key ids fit the JSON area. */
@@ -64,8 +124,11 @@ export const DIGEST_ITERATIONS_MAX = 2 ** 20;
 /** Wrapped sizes of RSA-2048, RSA-3072 and RSA-4096. */
 export const WRAPPED_SET_KEY_BYTES: readonly number[] = [256, 384, 512];
 
-/** Nonce, ciphertext and tag of a set key under a platform key. */
-export const PLATFORM_SEAL_BYTES = 12 + 32 + 16;
+/** A set key (32 bytes) under the platform key, with nonce and tag. */
+export const SEALED_SET_KEY_BYTES = 60;
+
+/** The kid of a set key that the platform key sealed begins with it; no vault's URL does. */
+export const PLATFORM_KID_PREFIX = 'platform:';
 
 export const HOLES_REQUIREMENT = 'keyhold-holes';
 export const TOKEN_TYPE = 'keyhold';

@@ -90,7 +90,7 @@ export const codes = defineErrors({
     hint: 'keyhold platform-key init FILE makes one; name it in [platform_key] of the config and restart the daemon',
   },
   ERR_PLATFORM_KEY_OTHER: {
-    kind: 'integrity',
+    kind: 'unavailable',
     summary: 'Something was sealed by another platform key than this host has.',
     hint: 'give the daemon the platform key that the message names, as a file or credential',
   },

@@ -20,7 +20,8 @@ import type { EncryptionSet } from './encryption-set.js';
 import { codes } from './errors.js';
 import { impactOf, type Scenario, type SetImpact } from './impact.js';
 import { LiveSet } from './live-set.js';
-import type { HeaderReport, KeyCustody, PlatformKeyHandle, SetDisks } from './ports.js';
+import { type PlatformKeySource, platformKeySource } from './platform.js';
+import type { HeaderReport, KeyCustody, SetDisks } from './ports.js';
 import { ProbeScheduler } from './probe-scheduler.js';
 import { assertPurgeable } from './purge.js';
 import { type SetRecord, setRecordSchema, validateTimes } from './record.js';
@@ -40,7 +41,7 @@ export interface SetServiceOptions {
   /** Limit of one probe and of one unwrap. */
   readonly timeoutMs?: number;
   /** Throws ERR_PLATFORM_KEY_MISSING when the host has none, as if left out. */
-  readonly platform?: () => PlatformKeyHandle;
+  readonly platform?: PlatformKeySource;
   /** Called only after construction: sets and disks know each other. */
   readonly disks: () => SetDisks;
 }
@@ -58,7 +59,14 @@ export class SetService {
   readonly #busy = new Set<string>();
 
   constructor(options: SetServiceOptions) {
-    const { vault, custody, clock, random, logger, platform = noPlatformKey } = options;
+    const {
+      vault,
+      custody,
+      clock,
+      random,
+      logger,
+      platform = platformKeySource(undefined),
+    } = options;
     const unwrapTimeoutMs = options.timeoutMs ?? PROBE_TIMEOUT_MS_DEFAULT;
     this.#options = options;
     this.#context = { vault, custody, clock, random, platform, unwrapTimeoutMs };
@@ -336,11 +344,4 @@ export class SetService {
       this.#busy.delete(name);
     }
   }
-}
-
-function noPlatformKey(): never {
-  throw new KeyholdError(
-    codes.ERR_PLATFORM_KEY_MISSING,
-    'using the platform key of this host: the config names none',
-  );
 }

@@ -34,6 +34,7 @@ void test('an empty file gives the documented defaults', (t) => {
     admin: { socket: '/run/keyhold/admin.sock' },
     metrics: { listen: { host: '127.0.0.1', port: 9754 } },
     dataPlane: { shards: 0, xts: 'auto', engine: 'auto', busyPollUs: 100 },
+    platformKey: null,
     disks: {},
     identities: {},
     vault: {
@@ -43,6 +44,31 @@ void test('an empty file gives the documented defaults', (t) => {
   });
   t.end();
 });
+
+void test('a platform key is a file or a credential', (t) => {
+  const keyOf = (line: string): unknown => parseConfig(`[platform_key]\n${line}`, PATH).platformKey;
+  t.same(keyOf('file = "/etc/keyhold/platform.key"'), {
+    kind: 'file',
+    path: '/etc/keyhold/platform.key',
+  });
+  t.same(keyOf('credential = "platform"'), { kind: 'credential', name: 'platform' });
+  t.end();
+});
+
+for (const [what, lines, message] of [
+  ['both a file and a credential', 'file = "/a"\ncredential = "b"', /platform_key: .*got both/],
+  ['neither', '', /platform_key: .*got neither/],
+  ['a relative path', 'file = "a"', /platform_key\.file/],
+  ['a credential with a slash', 'credential = "../a"', /platform_key\.credential/],
+  ['an unknown field', 'path = "/a"', /platform_key/],
+] as const) {
+  void test(`a platform key with ${what} is refused`, (t) => {
+    const refused = refusal(`[platform_key]\n${lines}`);
+    t.equal(refused.code, 'ERR_CONFIG_INVALID');
+    t.match(refused.message, message);
+    t.end();
+  });
+}
 
 void test('TLS of each listener and the files of all reach their places', (t) => {
   const { nbd } = parseConfig(

@@ -8,7 +8,11 @@ const OBJECTS = `
   const lease = addon.createLease();
   const plane = createPlane();
   const disk = plane.openDisk(diskOptions(createStore(scratch(), 's')), addon.createLease());
-  const objects = { key, lease, plane, disk };
+  const platform = addon.createPlatformKeyFile(scratch() + '/platform.key');
+  const outerAad = new Uint8Array(8);
+  const outerDek = platform.createDek(outerAad);
+  const outer = addon.openOuterCipher(platform, outerDek.sealed, outerAad, outerDek.digest, 512);
+  const objects = { key, lease, plane, disk, platform, outer };
   const prototypeOf = (object) => Object.getPrototypeOf(object);
 `;
 
@@ -49,7 +53,7 @@ void test('no accessor of a class reads an object of another class', async (t) =
     }
     console.log(accessors, JSON.stringify(ran));
   `);
-  t.equal(output, '4 []');
+  t.equal(output, '5 []');
 });
 
 void test('scripts cannot construct objects of the native classes', async (t) => {

@@ -32,13 +32,16 @@ const { NativeCustody, Lease } = (await import(
 const { loadAddon } = (await import(
   built('dataplane/load.js')
 )) as typeof import('../../src/dataplane/load.js');
+const { createPlatformKeyFile, loadPlatformKey } = (await import(
+  built('dataplane/platform-key.js')
+)) as typeof import('../../src/dataplane/platform-key.js');
 const { createSystemClock } = (await import(
   built('base/clock.js')
 )) as typeof import('../../src/base/clock.js');
 
 export const addon = loadAddon();
 export const custody = new NativeCustody(addon);
-export { DataPlane, Lease };
+export { createPlatformKeyFile, DataPlane, Lease, loadPlatformKey };
 
 export const MIB = 1024 * 1024;
 

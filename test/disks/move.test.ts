@@ -3,7 +3,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import type { DiskRecord } from '../../src/disks/record.js';
-import { DISABLED, FakePlatformKey, SILENT } from '../support/fakes.js';
+import { FakePlatformKey } from '../support/fake-seal.js';
+import { DISABLED, SILENT } from '../support/fakes.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const OTHER = 'https://other.example/keys/o/v1';

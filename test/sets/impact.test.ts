@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
 import type { Scenario } from '../../src/sets/impact.js';
-import { DISABLED, FakePlatformKey, SILENT } from '../support/fakes.js';
+import { FakePlatformKey } from '../support/fake-seal.js';
+import { DISABLED, SILENT } from '../support/fakes.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const SECOND = 'https://second.example/keys/b/v1';

@@ -3,7 +3,8 @@ import { readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { DATA_OFFSET_BYTES } from '../../src/luks2/layout.js';
-import { DISABLED, FakePlatformKey, PROOF, SILENT } from '../support/fakes.js';
+import { FakePlatformKey } from '../support/fake-seal.js';
+import { DISABLED, PROOF, SILENT } from '../support/fakes.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const SECOND = 'https://second.example/keys/b/v1';

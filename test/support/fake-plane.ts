@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { createDecipheriv, createHash } from 'node:crypto';
+import { createCipheriv, createDecipheriv } from 'node:crypto';
 import type { Clock } from '../../src/base/clock.js';
 import { KeyholdError } from '../../src/base/errors.js';
 import type {
@@ -7,12 +7,15 @@ import type {
   DiskPlane,
   DiskSpec,
   OfflineReceipt,
+  OuterCipher,
+  OuterLayer,
   PlaneDisk,
   PlaneDiskEvent,
 } from '../../src/disks/ports.js';
 import type { Peer } from '../../src/nbd/peer.js';
-import type { DekDigest, LeaseHandle, SealedDek } from '../../src/sets/ports.js';
+import type { DekToOpen, LeaseHandle } from '../../src/sets/ports.js';
 import type { SetKeyHandle } from '../../src/vault/types.js';
+import { fakePlatformKey, openFakeDek } from './fake-seal.js';
 import { fakeKey, fakeLease } from './fakes.js';
 
 export const LOCAL_PEER: Peer = {
@@ -22,14 +25,17 @@ export const LOCAL_PEER: Peer = {
 
 /** A disk of the fake plane. Enforces the lease as native code does. */
 export class FakePlaneDisk implements PlaneDisk {
-  spec: DiskSpec;
+  readonly spec: DiskSpec;
   readonly #clock: Clock;
   readonly #onEvent: (event: PlaneDiskEvent) => void;
   #endWatch: () => void;
+  #leaseEnforced: boolean;
   readonly #onClose: () => void;
   readonly connected = new Map<number, Peer>();
   mode: 'locked' | 'serving' | 'suspended' | 'closed' = 'locked';
   dek: Buffer | undefined;
+  /** The outer DEK of a disk that is encrypted twice. */
+  outerDek: Buffer | undefined;
   /** Requests that are parked while the disk is suspended; resumed or refused later. */
   parked = 0;
   refused = 0;
@@ -47,6 +53,7 @@ export class FakePlaneDisk implements PlaneDisk {
     this.#clock = options.clock;
     this.#onEvent = options.onEvent;
     this.#onClose = options.onClose;
+    this.#leaseEnforced = spec.leaseEnforced;
     this.#endWatch = fakeLease(spec.lease).onEnd(() => this.#leaseEnded());
   }
 
@@ -72,26 +79,26 @@ export class FakePlaneDisk implements PlaneDisk {
     this.#onEvent(event);
   }
 
-  unlock(
-    key: SetKeyHandle,
-    { sealed, aad, digest }: { sealed: SealedDek; aad: Uint8Array; digest: DekDigest },
-  ): void {
+  unlock(key: SetKeyHandle, dek: DekToOpen, outer?: OuterLayer): void {
     if (this.mode !== 'locked' && this.mode !== 'suspended') throw this.#stateError('unlock');
     if (key.wiped) throw new KeyholdError('ERR_SET_KEY_WIPED', 'wiped');
-    const decipher = createDecipheriv('aes-256-gcm', fakeKey(key).bytes, sealed.nonce);
-    decipher.setAAD(aad).setAuthTag(Buffer.from(sealed.tag));
-    let dek: Buffer;
-    try {
-      dek = Buffer.concat([decipher.update(sealed.ciphertext), decipher.final()]);
-    } catch {
-      throw new KeyholdError('ERR_DEK_UNSEAL', 'corrupt or tampered with');
-    }
-    if (!createHash('sha256').update(dek).digest().equals(digest.digest)) {
-      throw new KeyholdError('ERR_DEK_UNSEAL', 'another DEK');
-    }
-    this.dek = dek;
+    const opened = openFakeDek(fakeKey(key).bytes, dek);
+    this.outerDek =
+      outer === undefined
+        ? undefined
+        : openFakeDek(fakePlatformKey(outer.platform).bytes, outer.dek);
+    this.dek = opened;
     this.mode = 'serving';
     this.parked = 0;
+  }
+
+  setLease(lease: LeaseHandle, enforced: boolean): void {
+    if (this.mode === 'closed') throw new KeyholdError('ERR_NATIVE_CLOSED', 'closed');
+    const own = fakeLease(lease);
+    if (enforced && !own.holds()) throw new KeyholdError('ERR_SET_KEY_WIPED', 'lease ended');
+    this.#endWatch();
+    this.#leaseEnforced = enforced;
+    this.#endWatch = own.onEnd(() => this.#leaseEnded());
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
@@ -138,15 +145,6 @@ export class FakePlaneDisk implements PlaneDisk {
     return [...this.connected].map(([id, peer]) => ({ id, peer, connectedAtBootMs: 0, requests }));
   }
 
-  setLease(lease: LeaseHandle, enforced: boolean): void {
-    if (enforced && this.mode === 'serving' && !fakeLease(lease).holds()) {
-      throw this.#stateError('setLease');
-    }
-    this.#endWatch();
-    this.spec = { ...this.spec, lease, leaseEnforced: enforced };
-    this.#endWatch = fakeLease(lease).onEnd(() => this.#leaseEnded());
-  }
-
   // eslint-disable-next-line @typescript-eslint/require-await -- the port is asynchronous
   async close(): Promise<void> {
     if (this.mode !== 'locked' || this.connected.size > 0) throw this.#stateError('close');
@@ -156,7 +154,7 @@ export class FakePlaneDisk implements PlaneDisk {
   }
 
   #leaseEnded(): void {
-    if (!this.spec.leaseEnforced || this.mode !== 'serving') return;
+    if (!this.#leaseEnforced || this.mode !== 'serving') return;
     this.#wipe();
     this.mode = 'suspended';
     const keyWipedBootMs = this.#clock.bootMs();
@@ -167,6 +165,8 @@ export class FakePlaneDisk implements PlaneDisk {
   #wipe(): void {
     this.dek?.fill(0);
     this.dek = undefined;
+    this.outerDek?.fill(0);
+    this.outerDek = undefined;
   }
 
   #stateError(operation: string): KeyholdError {
@@ -182,6 +182,7 @@ export class FakePlane implements DiskPlane {
   failDirect: KeyholdError | undefined;
   /** What was asked of stores that must be direct. */
   readonly directChecked: object[] = [];
+  readonly discarded: object[] = [];
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -198,15 +199,33 @@ export class FakePlane implements DiskPlane {
     return disk;
   }
 
-  readonly discarded: Array<{ path: string; offsetBytes: number; lengthBytes: number }> = [];
+  checkDirect(spec: Pick<DiskSpec, 'storePath' | 'sectorSizeBytes' | 'dataOffsetBytes'>): void {
+    if (this.failDirect !== undefined) throw this.failDirect;
+    this.directChecked.push(spec);
+  }
+
+  openOuterCipher({ platform, dek }: OuterLayer, sectorSizeBytes: 512 | 4096): OuterCipher {
+    const key = openFakeDek(fakePlatformKey(platform).bytes, dek);
+    const run = (bytes: Uint8Array, offsetBytes: number, encrypt: boolean): Uint8Array => {
+      const sectors: Buffer[] = [];
+      for (let at = 0; at < bytes.length; at += sectorSizeBytes) {
+        const tweak = Buffer.alloc(16);
+        tweak.writeBigUInt64LE(BigInt((offsetBytes + at) / 512));
+        const create = encrypt ? createCipheriv : createDecipheriv;
+        const cipher = create('aes-256-xts', key, tweak);
+        sectors.push(cipher.update(bytes.subarray(at, at + sectorSizeBytes)));
+      }
+      return new Uint8Array(Buffer.concat(sectors));
+    };
+    return {
+      encrypt: (bytes, offsetBytes) => run(bytes, offsetBytes, true),
+      decrypt: (bytes, offsetBytes) => run(bytes, offsetBytes, false),
+      wipe: () => void key.fill(0),
+    };
+  }
 
   discardRange(path: string, offsetBytes: number, lengthBytes: number): boolean {
     this.discarded.push({ path, offsetBytes, lengthBytes });
     return true;
-  }
-
-  checkDirect(spec: Pick<DiskSpec, 'storePath' | 'sectorSizeBytes' | 'dataOffsetBytes'>): void {
-    if (this.failDirect !== undefined) throw this.failDirect;
-    this.directChecked.push(spec);
   }
 }

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import {
   constants,
-  createCipheriv,
-  createDecipheriv,
-  createHash,
   generateKeyPairSync,
   type KeyObject,
   privateDecrypt,
@@ -15,6 +12,7 @@ import { defineErrors, errorTable, KeyholdError } from '../../src/base/errors.js
 import type { Random } from '../../src/base/random.js';
 import type {
   DekDigest,
+  DekToOpen,
   KeyCustody,
   LeaseHandle,
   PlatformKeyHandle,
@@ -29,6 +27,7 @@ import type {
   Verdict,
   VerdictClass,
 } from '../../src/vault/types.js';
+import { fakePlatformKey, newDek, openFakeDek, seal, unseal } from './fake-seal.js';
 
 // The kinds of errors that belong to areas which these fakes stand in for.
 if (!errorTable().some(([code]) => code === 'ERR_KEY_UNWRAP_DENIED')) {
@@ -41,7 +40,9 @@ if (!errorTable().some(([code]) => code === 'ERR_KEY_UNWRAP_DENIED')) {
     ERR_KEY_UNWRAP_DENIED: spec('key-inaccessible'),
     ERR_KEY_UNWRAP_NO_ANSWER: spec('unavailable'),
     ERR_DEK_UNSEAL: spec('integrity'),
+    ERR_DEK_DIGEST: spec('integrity'),
     ERR_SET_KEY_UNSEAL: spec('integrity'),
+    ERR_SET_KEY_WIPED: spec('key-inaccessible'),
     ERR_DISK_STATE: spec('conflict'),
     ERR_STORE_OPEN: spec('unavailable'),
   });
@@ -182,69 +183,36 @@ export class FakeCustody implements KeyCustody {
   }
 
   createDek(key: SetKeyHandle, aad: Uint8Array): { sealed: SealedDek; digest: DekDigest } {
-    return createDekUnder(fakeKey(key).bytes, aad);
+    return newDek(fakeKey(key).bytes, aad);
   }
 
-  resealDek({ from, to, dek, aad }: Parameters<KeyCustody['resealDek']>[0]): SealedDek {
-    if (from.wiped || to.wiped) throw new KeyholdError('ERR_KEY_WIPED', 'a set key was wiped');
-    return seal(fakeKey(to).bytes, unseal(fakeKey(from).bytes, dek.sealed, dek.aad), aad);
+  resealDek(request: {
+    from: SetKeyHandle;
+    to: SetKeyHandle;
+    dek: DekToOpen;
+    aad: Uint8Array;
+  }): SealedDek {
+    const [from, to] = [fakeKey(request.from), fakeKey(request.to)];
+    if (from.wiped || to.wiped) throw new KeyholdError('ERR_SET_KEY_WIPED', 'wiped');
+    return seal(to.bytes, openFakeDek(from.bytes, request.dek), request.aad);
   }
 
   sealSetKey(platform: PlatformKeyHandle, key: SetKeyHandle, aad: Uint8Array): SealedSetKey {
-    return seal(fakePlatform(platform).bytes, fakeKey(key).bytes, aad);
+    if (key.wiped) throw new KeyholdError('ERR_SET_KEY_WIPED', 'wiped');
+    return seal(fakePlatformKey(platform).bytes, fakeKey(key).bytes, aad);
   }
 
   openSetKey(platform: PlatformKeyHandle, sealed: SealedSetKey, aad: Uint8Array): SetKeyHandle {
-    return this.adopt(unseal(fakePlatform(platform).bytes, sealed, aad, 'ERR_SET_KEY_UNSEAL'));
+    const bytes = unseal(fakePlatformKey(platform).bytes, sealed, aad);
+    if (bytes === undefined) throw new KeyholdError('ERR_SET_KEY_UNSEAL', 'corrupt');
+    return this.adopt(bytes);
   }
 
   createOuterDek(
     platform: PlatformKeyHandle,
     aad: Uint8Array,
   ): { sealed: SealedDek; digest: DekDigest } {
-    return createDekUnder(fakePlatform(platform).bytes, aad);
-  }
-}
-
-export class FakePlatformKey implements PlatformKeyHandle {
-  readonly bytes = randomBytes(32);
-  readonly id = randomBytes(16).toString('hex');
-}
-
-function fakePlatform(platform: PlatformKeyHandle): FakePlatformKey {
-  if (!(platform instanceof FakePlatformKey))
-    throw new TypeError('platform key of another custody');
-  return platform;
-}
-
-function createDekUnder(
-  key: Uint8Array,
-  aad: Uint8Array,
-): { sealed: SealedDek; digest: DekDigest } {
-  const dek = randomBytes(64);
-  const digest = createHash('sha256').update(dek).digest();
-  const sealed = seal(key, dek, aad);
-  return { sealed, digest: { salt: randomBytes(32), iterations: 1000, digest } };
-}
-
-function seal(key: Uint8Array, plaintext: Uint8Array, aad: Uint8Array): SealedDek {
-  const nonce = randomBytes(12);
-  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(aad);
-  const ciphertext = Buffer.concat([cipher.update(plaintext), cipher.final()]);
-  return { nonce, ciphertext, tag: cipher.getAuthTag() };
-}
-
-function unseal(
-  key: Uint8Array,
-  { nonce, ciphertext, tag }: SealedDek,
-  aad: Uint8Array,
-  code = 'ERR_DEK_UNSEAL',
-): Buffer {
-  const decipher = createDecipheriv('aes-256-gcm', key, nonce).setAAD(aad).setAuthTag(tag);
-  try {
-    return Buffer.concat([decipher.update(ciphertext), decipher.final()]);
-  } catch (error) {
-    throw new KeyholdError(code, 'corrupt or tampered with', { cause: error });
+    return newDek(fakePlatformKey(platform).bytes, aad);
   }
 }
 
@@ -327,10 +295,6 @@ export class FakeVault implements VaultAccess {
   async fetchCustomerKey({ url }: { url: string }): Promise<CustomerKey> {
     const newest = this.#newest.get(url);
     const kid = newest === undefined ? kidOf(url) : `${url}/${newest}`;
-    const behaviour = this.#peek(`get ${kid}`);
-    if (behaviour.kind !== 'proof') {
-      throw new KeyholdError('ERR_KEY_NO_ANSWER', `cannot read key ${url}`);
-    }
     const expiresOnMs = this.#expiries.get(kid);
     const jwk = rsaPair().publicKey.export({ format: 'jwk' });
     return {

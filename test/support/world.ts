@@ -2,18 +2,19 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { KeyholdError } from '../../src/base/errors.js';
 import { createSilentLogger } from '../../src/base/logger.js';
 import type { Random } from '../../src/base/random.js';
 import { type CreateDiskOptions } from '../../src/disks/create-disk.js';
 import { DiskService } from '../../src/disks/disk-service.js';
 import type { DiskEvents } from '../../src/disks/events.js';
+import { platformKeySource } from '../../src/sets/platform.js';
 import type { SetEvents } from '../../src/sets/access.js';
 import type { CreateSetOptions } from '../../src/sets/create-set.js';
 import { SetService } from '../../src/sets/set-service.js';
 import { FakeClock } from './fake-clock.js';
 import { FakePlane, type FakePlaneDisk } from './fake-plane.js';
-import { FakeCustody, FakePlatformKey, FakeVault, fixedRandom } from './fakes.js';
+import { FakePlatformKey } from './fake-seal.js';
+import { FakeCustody, FakeVault, fixedRandom } from './fakes.js';
 
 export const KEY_URL = 'https://vault.example/keys/k/v1';
 
@@ -70,9 +71,9 @@ export class World {
   readonly sets: SetService;
   readonly disks: DiskService;
   readonly stateDir: string;
-  readonly told: Told[] = [];
-  /** Undefined: the host has none. */
+  /** The host's; none unless a test sets it. */
   platform: FakePlatformKey | undefined;
+  readonly told: Told[] = [];
   readonly #random: Random;
 
   private constructor(stateDir: string, from?: World) {
@@ -94,9 +95,14 @@ export class World {
       ...common,
       vault: this.vault,
       disks: () => this.disks.ofSets,
-      platform: () => this.platformKey(),
+      platform: () => platformKeySource(this.platform)(),
     });
-    this.disks = new DiskService({ ...common, sets: this.sets, plane: this.plane });
+    this.disks = new DiskService({
+      ...common,
+      sets: this.sets,
+      plane: this.plane,
+      platform: () => platformKeySource(this.platform)(),
+    });
     for (const kind of SET_EVENTS) {
       this.sets.events.on(kind, (event) => this.told.push({ kind, event }));
     }
@@ -109,11 +115,6 @@ export class World {
     const world = new World(await mkdtemp(join(tmpdir(), 'keyhold-world-')));
     await world.load();
     return world;
-  }
-
-  platformKey(): FakePlatformKey {
-    if (this.platform !== undefined) return this.platform;
-    throw new KeyholdError('ERR_PLATFORM_KEY_MISSING', 'no platform key');
   }
 
   async load(): Promise<void> {

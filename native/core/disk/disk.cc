@@ -17,10 +17,9 @@ Error ClosedError(const std::string& operation, const std::string& name) {
 Disk::Disk(Options options, std::unique_ptr<Store> store, std::shared_ptr<const Lease> lease,
            OrderRouter& router)
     : options_(std::move(options)),
-      lease_(std::move(lease)),
       router_(router),
       store_(std::move(store)),
-      guard_(options_.lease_enforced ? lease_ : nullptr),
+      guard_(options_.lease_enforced ? std::move(lease) : nullptr),
       counters_(options_.shards) {}
 
 uint64_t Disk::connections() const {
@@ -50,7 +49,7 @@ Status Disk::Unlock(std::unique_ptr<xts::Cipher> cipher) {
   if (offline_orders_.load(std::memory_order_acquire) > 0) {
     return Error{ErrorCode::kState, 0, "unlock disk " + name() + ": it is still going offline"};
   }
-  if (options_.lease_enforced && !lease_->Holds(now_ns)) {
+  if (const Lease* lease = enforced_lease(); lease != nullptr && !lease->Holds(now_ns)) {
     return Error{ErrorCode::kKeyWiped, 0, "unlock disk " + name() + ": its lease has ended"};
   }
   Status installed = guard_.Install(std::move(cipher));
@@ -81,19 +80,45 @@ Status Disk::Suspend(std::function<void(SuspendReceipt)> done) {
 }
 
 void Disk::SuspendIfLeaseEnded(int64_t now_ns) {
-  if (!options_.lease_enforced || lease_->Holds(now_ns) || state() != DiskState::kServing) return;
+  if (state() != DiskState::kServing) return;
   std::vector<DiskOrder::Share> hold;
   int64_t wiped_ns = 0;
   {
     std::lock_guard lock(control_mutex_);
-    // The first shard to come is the one that acts; a renewal may also have overtaken it.
-    if (closed_ || state() != DiskState::kServing || lease_->Holds(now_ns)) return;
+    // The first shard to come is the one that acts; a renewal or a move to another set may also
+    // have overtaken it. Only here the lease is looked at: SetLease counts on that.
+    const Lease* const lease = enforced_lease();
+    if (closed_ || state() != DiskState::kServing || lease == nullptr || lease->Holds(now_ns)) {
+      return;
+    }
     state_.store(DiskState::kSuspended, std::memory_order_release);
     wiped_ns = guard_.Wipe();
     Broadcast(
         DiskOrder::Kind::kSuspend, now_ns, [](DiskOrder&) {}, hold);
   }
   router_.Emit(LeaseEnded{id(), wiped_ns});
+}
+
+/// Whoever ends `lease` and then looks at all that is enlisted under it either comes after Enlist,
+/// and then waits for control_mutex_ and finds the new lease; or before, and then Holds says no.
+Status Disk::SetLease(std::shared_ptr<const Lease> lease, bool enforced) {
+  const std::lock_guard lock(control_mutex_);
+  if (closed_) return ClosedError("set the lease of", name());
+  const Lease* const before = enforced_lease();
+  const Lease* const next = enforced ? lease.get() : nullptr;
+  if (before == next) return Ok();
+  if (next != nullptr) router_.Enlist(*next, shared_from_this());
+  const int64_t now_ns = BootTimeNs();
+  const bool lapsed = state() == DiskState::kServing && before != nullptr && !before->Holds(now_ns);
+  if (lapsed || (next != nullptr && !next->Holds(now_ns))) {
+    if (next != nullptr) router_.Delist(*next, id());
+    return Error{ErrorCode::kKeyWiped, 0,
+                 "set the lease of disk " + name() + ": the " + (lapsed ? "old" : "new") +
+                     " lease has ended"};
+  }
+  guard_.SetLease(enforced ? std::move(lease) : nullptr);
+  if (before != nullptr) router_.Delist(*before, id());
+  return Ok();
 }
 
 Status Disk::GoOffline(std::function<void(OfflineReceipt)> done) {

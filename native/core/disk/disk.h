@@ -46,6 +46,8 @@ struct OfflineReceipt {
   uint64_t connections;
 };
 
+class Disk;
+
 /// How a disk reaches the shards and the control plane; the plane implements it.
 class OrderRouter {
  public:
@@ -55,6 +57,9 @@ class OrderRouter {
   /// Hands `job` to a living shard; drops it when there is none.
   virtual void Flush(std::unique_ptr<FlushJob> job) = 0;
   virtual void Emit(Event event) = 0;
+  /// From now on, respectively no longer, the end of `lease` is looked for on behalf of the disk.
+  virtual void Enlist(const Lease& lease, const std::shared_ptr<Disk>& disk) = 0;
+  virtual void Delist(const Lease& lease, uint32_t disk_id) = 0;
 
  protected:
   ~OrderRouter() = default;
@@ -117,7 +122,13 @@ class Disk : public std::enable_shared_from_this<Disk> {
   uint64_t connections() const;
 
   /// The lease without which the disk may hold no key; null when nothing enforces one.
-  const Lease* enforced_lease() const { return options_.lease_enforced ? lease_.get() : nullptr; }
+  const Lease* enforced_lease() const { return guard_.lease(); }
+
+  /// The lease from now on, for a disk that moves to another set. Shards never see a moment without
+  /// one or the other. When it returns, the end of `lease` wipes the key as the old one's did, and
+  /// the old one's end no longer matters. kKeyWiped, and nothing has changed: `lease` is enforced
+  /// and has ended, or the old one has and the disk is not suspended yet. kClosed.
+  Status SetLease(std::shared_ptr<const Lease> lease, bool enforced);
 
   /// Starts or resumes serving. kState when it serves already or still goes offline; kKeyWiped when
   /// the lease is enforced and has ended; kClosed. On error nothing has changed.
@@ -155,7 +166,6 @@ class Disk : public std::enable_shared_from_this<Disk> {
                      const std::function<void(OfflineReceipt)>& done);
 
   const Options options_;
-  const std::shared_ptr<const Lease> lease_;
   OrderRouter& router_;
   const std::unique_ptr<Store> store_;
   std::atomic<DiskState> state_{DiskState::kLocked};
@@ -166,7 +176,8 @@ class Disk : public std::enable_shared_from_this<Disk> {
   std::atomic<uint32_t> offline_orders_{0};
 
   /// Serialises the control calls: state change, wipe and broadcast of one call come before those
-  /// of the next. Taken before a shard's mailbox mutex; never while inside the guard.
+  /// of the next. Taken before the plane's and a shard's mailbox mutex; never while inside the
+  /// guard.
   std::mutex control_mutex_;
   bool closed_ = false;
 };

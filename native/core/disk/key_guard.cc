@@ -3,6 +3,7 @@
 
 #include <time.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
@@ -20,9 +21,18 @@ void Pause(int spins) {
 
 }  // namespace
 
-KeyGuard::KeyGuard(std::shared_ptr<const Lease> lease) : lease_(std::move(lease)) {}
+KeyGuard::KeyGuard(std::shared_ptr<const Lease> lease) { SetLease(std::move(lease)); }
 
 KeyGuard::~KeyGuard() { Wipe(); }
+
+void KeyGuard::SetLease(std::shared_ptr<const Lease> lease) {
+  const std::lock_guard lock(control_);
+  const Lease* const next = lease.get();
+  if (next != nullptr && std::find(leases_.begin(), leases_.end(), lease) == leases_.end()) {
+    leases_.push_back(std::move(lease));
+  }
+  lease_.store(next, std::memory_order_release);
+}
 
 Status KeyGuard::Install(std::unique_ptr<xts::Cipher> cipher) {
   if (cipher == nullptr) {
@@ -61,7 +71,8 @@ KeyGuard::Entry KeyGuard::Enter(uint32_t shard, int64_t now_ns) {
   if (inside.load(std::memory_order_relaxed) != 0) std::abort();
   inside.store(1, std::memory_order_seq_cst);
   const xts::Cipher* cipher = cipher_.load(std::memory_order_seq_cst);
-  if (cipher == nullptr || (lease_ != nullptr && !lease_->Holds(now_ns))) {
+  const Lease* const enforced = lease();
+  if (cipher == nullptr || (enforced != nullptr && !enforced->Holds(now_ns))) {
     inside.store(0, std::memory_order_release);
     return Entry(nullptr, shard, nullptr);
   }

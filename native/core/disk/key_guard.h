@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "core/base/result.h"
 #include "core/disk/lease.h"
@@ -33,6 +34,12 @@ class KeyGuard {
   ~KeyGuard();
   KeyGuard(const KeyGuard&) = delete;
   KeyGuard& operator=(const KeyGuard&) = delete;
+
+  /// What Enter asks from here on, in place of the lease before; null as in the constructor. Calls
+  /// that are inside go on: Wipe waits for them, whichever lease ends. Leases that were given live
+  /// as long as the guard, since entrants look at them without counting.
+  void SetLease(std::shared_ptr<const Lease> lease);
+  const Lease* lease() const { return lease_.load(std::memory_order_acquire); }
 
   /// kState when a key is present already.
   Status Install(std::unique_ptr<xts::Cipher> cipher);
@@ -67,9 +74,10 @@ class KeyGuard {
   struct alignas(64) Slot {
     std::atomic<uint32_t> inside{0};
   };
-  std::shared_ptr<const Lease> lease_;
+  std::atomic<const Lease*> lease_{nullptr};
   std::atomic<xts::Cipher*> cipher_{nullptr};
-  std::mutex control_;       // orders Install and Wipe; Enter never takes it
+  std::mutex control_;  // orders Install, Wipe and SetLease; Enter never takes it
+  std::vector<std::shared_ptr<const Lease>> leases_;  // all that were ever given; one per set
   int64_t wiped_at_ns_ = 0;  // 0 while a key is present and before the first wipe
   Slot slots_[kShardsMax];
 };

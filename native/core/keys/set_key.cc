@@ -138,31 +138,63 @@ Result<std::vector<uint8_t>> SetKey::Wrap(std::span<const uint8_t> modulus,
   return RsaOaepWrap(modulus, exponent, key_.bytes());
 }
 
-Result<SetKey::NewDek> SetKey::CreateDek(std::span<const uint8_t> aad) const {
-  const auto dek = GenerateDek();
-  if (!dek) return dek.error();
-  const auto digest = DigestDek(dek.value().bytes());
-  if (!digest) return digest.error();
+Result<std::shared_ptr<SetKey>> SetKey::Open(std::span<const uint8_t> platform_key,
+                                             const SealedSetKey& sealed,
+                                             std::span<const uint8_t> aad) {
+  auto key = SecretBuffer::Allocate(kSetKeyBytes);
+  if (!key) return key.error();
+  const Status opened =
+      OpenBytes(platform_key, {"open sealed set key", aad},
+                {sealed.nonce, sealed.ciphertext, sealed.tag}, key.value().bytes());
+  if (!opened && opened.error().code == ErrorCode::kUnseal) {
+    return Error{ErrorCode::kUnseal, 0,
+                 opened.error().message + ", or another platform key sealed it"};
+  }
+  if (!opened) return opened.error();
+  return std::shared_ptr<SetKey>(new SetKey(key.Take()));
+}
+
+Result<SealedSetKey> SetKey::Seal(std::span<const uint8_t> platform_key,
+                                  std::span<const uint8_t> aad) const {
   const std::lock_guard lock(mutex_);
-  if (const Status usable = Usable("create dek"); !usable) return usable.error();
-  const auto sealed = SealDek(key_.bytes(), dek.value().bytes(), aad);
-  if (!sealed) return sealed.error();
-  return NewDek{sealed.value(), digest.value()};
+  if (const Status usable = Usable("seal set key"); !usable) return usable.error();
+  SealedSetKey sealed{};
+  const Status done = SealBytes(platform_key, {"seal set key", aad}, key_.bytes(),
+                                {sealed.nonce, sealed.ciphertext, sealed.tag});
+  if (!done) return done.error();
+  return sealed;
+}
+
+Result<NewDek> SetKey::CreateDek(std::span<const uint8_t> aad) const {
+  return CreateDekWith(
+      [&](std::span<const uint8_t> dek) { return SealLocking("create dek", dek, aad); });
+}
+
+Result<SealedDek> SetKey::SealLocking(const char* operation, std::span<const uint8_t> dek,
+                                      std::span<const uint8_t> aad) const {
+  const std::lock_guard lock(mutex_);
+  if (const Status usable = Usable(operation); !usable) return usable.error();
+  return SealDek(key_.bytes(), dek, aad);
 }
 
 Result<SecretBuffer> SetKey::OpenDek(const SealedDek& sealed, std::span<const uint8_t> aad,
                                      const DekDigest& digest) const {
   // The lambda ends the lock before PBKDF2, so that a wipe never waits for that.
-  auto dek = [&]() -> Result<SecretBuffer> {
-    const std::lock_guard lock(mutex_);
-    if (const Status usable = Usable("open sealed dek"); !usable) return usable.error();
-    return UnsealDek(key_.bytes(), sealed, aad);
-  }();
-  if (!dek) return dek;
-  if (const Status checked = CheckDekDigest(dek.value().bytes(), digest); !checked) {
-    return checked.error();
-  }
-  return dek;
+  return OpenDekWith(
+      [&]() -> Result<SecretBuffer> {
+        const std::lock_guard lock(mutex_);
+        if (const Status usable = Usable("open sealed dek"); !usable) return usable.error();
+        return UnsealDek(key_.bytes(), sealed, aad);
+      },
+      digest);
+}
+
+Result<SealedDek> SetKey::ResealDek(const SealedDek& sealed, std::span<const uint8_t> aad,
+                                    const DekDigest& digest, const SetKey& to,
+                                    std::span<const uint8_t> new_aad) const {
+  const auto dek = OpenDek(sealed, aad, digest);
+  if (!dek) return dek.error();
+  return to.SealLocking("reseal dek", dek.value().bytes(), new_aad);
 }
 
 bool SetKey::Equals(const SetKey& other) const {

@@ -145,6 +145,8 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   void Broadcast(const std::shared_ptr<DiskOrder>& order) override;
   void Flush(std::unique_ptr<FlushJob> job) override;
   void Emit(Event event) override { sink_(std::move(event)); }
+  void Enlist(const Lease& lease, const std::shared_ptr<Disk>& disk) override;
+  void Delist(const Lease& lease, uint32_t disk_id) override;
 
  private:
   struct Slot {
@@ -163,6 +165,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   uint32_t AddListener(std::shared_ptr<ListeningSocket> listener);
   void PlaceListeners();
   void LeaveSlot(uint32_t index);
+  void DelistLocked(const Lease* lease, uint32_t disk_id);
   int LeastLoaded() const;
   Result<uint32_t> Admit(UniqueFd socket, uint32_t listener_id, PeerAddress peer);
   std::string WhyRefused(const std::string& peer_key) const;
@@ -184,7 +187,8 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   std::map<uint32_t, ListenerEntry> listeners_;
   std::map<uint32_t, std::shared_ptr<ConnectionRecord>> connections_;
   std::map<uint32_t, std::shared_ptr<Disk>> disks_;
-  /// Of these, the ones whose lease is enforced, by their lease, which they keep alive.
+  /// Of these, the ones whose lease is enforced, by their lease, which they keep alive. While a
+  /// disk changes its lease it stands under both.
   std::map<const Lease*, std::map<uint32_t, std::shared_ptr<Disk>>> leased_;
 };
 

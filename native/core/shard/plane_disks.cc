@@ -59,11 +59,25 @@ void Plane::RemoveDisk(uint32_t disk_id) {
   std::lock_guard lock(mutex_);
   const auto found = disks_.find(disk_id);
   if (found == disks_.end()) return;
-  const auto group = leased_.find(found->second->enforced_lease());
-  if (group != leased_.end() && group->second.erase(disk_id) == 1 && group->second.empty()) {
-    leased_.erase(group);
-  }
+  DelistLocked(found->second->enforced_lease(), disk_id);
   disks_.erase(found);
+}
+
+void Plane::Enlist(const Lease& lease, const std::shared_ptr<Disk>& disk) {
+  std::lock_guard lock(mutex_);
+  leased_[&lease][disk->id()] = disk;
+}
+
+void Plane::Delist(const Lease& lease, uint32_t disk_id) {
+  std::lock_guard lock(mutex_);
+  DelistLocked(&lease, disk_id);
+}
+
+void Plane::DelistLocked(const Lease* lease, uint32_t disk_id) {
+  const auto group = leased_.find(lease);
+  if (group == leased_.end()) return;
+  group->second.erase(disk_id);
+  if (group->second.empty()) leased_.erase(group);
 }
 
 std::shared_ptr<Disk> Plane::FindDisk(uint32_t disk_id) const {
