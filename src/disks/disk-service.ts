@@ -88,7 +88,10 @@ export class DiskService {
     });
     const changed = (event: { set: { id: string } }): void => this.#noteAccess(event.set.id);
     this.#unsubscribe = [
-      sets.events.on('granted', changed),
+      // A grant by a PROOF is followed by `proof`.
+      sets.events.on('granted', (event) => {
+        if (event.by !== 'vault') changed(event);
+      }),
       sets.events.on('denied', changed),
       sets.events.on('lapsed', changed),
       // Every PROOF, not only the one that changed the access: it retries whatever failed before.
@@ -162,7 +165,7 @@ export class DiskService {
   async create(options: CreateDiskOptions): Promise<DiskView> {
     const { sets, stateDir, random, clock, custody, plane } = this.#options;
     const set = sets.get(options.set);
-        const context = {
+    const context = {
       set,
       stateDir,
       uuid: random.uuid(),
