@@ -14,19 +14,29 @@ import { expandAes256, openStore } from '../support/dek-oracle.js';
 import { eventually, run, runOk } from '../support/process.js';
 import { Stack } from '../support/stack.js';
 
-/** The daemon and whatever children it has at this moment. */
-async function daemonProcesses(stack: Stack): Promise<number[]> {
-  const daemon = await stack.daemonPid();
-  const children = (await run('pgrep', ['-P', String(daemon)])).stdout.split('\n').filter(Boolean);
-  return [daemon, ...children.map(Number)];
-}
-
 type Find = (pid: number) => Promise<{ found: string[] }>;
 
+/** Looks into the daemon and whatever children it has at this moment. */
 async function findAnywhere(stack: Stack, find: Find): Promise<string[]> {
-  const found: string[] = [];
-  for (const pid of await daemonProcesses(stack)) found.push(...(await find(pid)).found);
+  const daemon = await stack.daemonPid();
+  const children = (await run('pgrep', ['-P', String(daemon)])).stdout.split('\n').filter(Boolean);
+  const { found } = await find(daemon);
+  for (const pid of children.map(Number)) {
+    try {
+      found.push(...(await find(pid)).found);
+    } catch (error) {
+      if (isAlive(pid)) throw error; // a helper that has ended holds nothing
+    }
+  }
   return found;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
 }
 
 /**
