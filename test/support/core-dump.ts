@@ -36,8 +36,8 @@ export async function findInCore(
 }
 
 /**
- * The same without the dump, which is gigabytes of address space that nobody ever touched: stops the
- * process and searches the pages that it has, in memory or in swap, where ptrace can read them.
+ * The same without the dump, which is gigabytes of address space that nobody ever touched: stops
+ * the process and searches the pages that it has, in memory or in swap, where ptrace can read them.
  */
 export async function findInMemory(
   pid: number,
@@ -169,7 +169,8 @@ async function searchRun(memory: FileHandle, run: Run, search: Search): Promise<
   let readBytes = 0;
   for (let at = run.startBytes; at < run.endBytes;) {
     const wanted = Math.min(piece.length, run.endBytes - at);
-    const { bytesRead } = await memory.read(piece, 0, wanted, at).catch(() => ({ bytesRead: 0 })); // EIO: not one byte of this page
+    // EIO: not one byte of this page.
+    const { bytesRead } = await memory.read(piece, 0, wanted, at).catch(() => ({ bytesRead: 0 }));
     search.look(piece.subarray(0, bytesRead));
     readBytes += bytesRead;
     if (bytesRead < wanted) at += Math.floor(bytesRead / PAGE_BYTES) * PAGE_BYTES + PAGE_BYTES;
