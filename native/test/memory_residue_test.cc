@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -67,25 +68,30 @@ std::vector<Mapping> WritableMappings() {
 }
 
 /// The parts of a mapping that have memory behind them (proc_pid_pagemap(5)): reading the rest
-/// would allocate gigabytes of zeros under the sanitizers.
+/// would allocate gigabytes of zeros under the sanitizers. In small steps, since an allocator that
+/// gives a large buffer back to the system unmaps what is still to be searched.
 std::vector<Mapping> ResidentParts(const Mapping& mapping) {
   constexpr uint64_t kPresentOrSwapped = uint64_t{3} << 62;
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  std::vector<uint64_t> entries((mapping.end - mapping.start) / page);
-  const size_t bytes = entries.size() * sizeof(uint64_t);
+  std::array<uint64_t, 1024> entries;
   const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-  const auto at = static_cast<off_t>(mapping.start / page * sizeof(uint64_t));
-  EXPECT_EQ(pread(pagemap, entries.data(), bytes, at), static_cast<ssize_t>(bytes)) << mapping.name;
-  close(pagemap);
   std::vector<Mapping> parts;
-  for (size_t i = 0; i < entries.size(); ++i) {
-    if ((entries[i] & kPresentOrSwapped) == 0) continue;
-    const uintptr_t start = mapping.start + i * page;
-    if (parts.empty() || parts.back().end != start) {
-      parts.push_back({start, start, mapping.name, mapping.secret});
+  for (uintptr_t at = mapping.start; at < mapping.end; at += entries.size() * page) {
+    const size_t count = std::min(entries.size(), (mapping.end - at) / page);
+    const size_t bytes = count * sizeof(uint64_t);
+    const auto offset = static_cast<off_t>(at / page * sizeof(uint64_t));
+    EXPECT_EQ(pread(pagemap, entries.data(), bytes, offset), static_cast<ssize_t>(bytes))
+        << mapping.name;
+    for (size_t i = 0; i < count; ++i) {
+      if ((entries[i] & kPresentOrSwapped) == 0) continue;
+      const uintptr_t start = at + i * page;
+      if (parts.empty() || parts.back().end != start) {
+        parts.push_back({start, start, mapping.name, mapping.secret});
+      }
+      parts.back().end = start + page;
     }
-    parts.back().end = start + page;
   }
+  close(pagemap);
   return parts;
 }
 
@@ -93,14 +99,16 @@ std::vector<Mapping> ResidentParts(const Mapping& mapping) {
 class Needles {
  public:
   KEYHOLD_UNSANITIZED void Add(std::string name, const uint8_t* piece) {
-    Piece masked{std::move(name), {}};
+    Piece masked{std::move(name), {}, 0};
     for (size_t i = 0; i < kPieceBytes; ++i) {
       // volatile: whole pieces must not pass through vector registers, which end up on the stack.
       masked.bytes[i] =
           static_cast<uint8_t>(*static_cast<const volatile uint8_t*>(piece + i) ^ kMask);
     }
-    first_two_[static_cast<size_t>(masked.bytes[0]) << 8 | masked.bytes[1]] = 1;
+    uint16_t& newest = newest_[static_cast<size_t>(masked.bytes[0]) << 8 | masked.bytes[1]];
+    masked.older = newest;
     pieces_.push_back(masked);
+    newest = static_cast<uint16_t>(pieces_.size());
   }
 
   void AddAll(const std::string& name, std::span<const uint8_t> secret) {
@@ -139,6 +147,7 @@ class Needles {
   struct Piece {
     std::string name;
     uint8_t bytes[kPieceBytes];
+    uint16_t older;  // number of the next piece that begins like this one; 0: none
   };
 
   void AddSwapped(const std::string& name, std::span<uint8_t> keys) {
@@ -150,13 +159,15 @@ class Needles {
   KEYHOLD_UNSANITIZED void Search(const Mapping& mapping, std::vector<std::string>* found) const {
     const auto* memory = reinterpret_cast<const volatile uint8_t*>(mapping.start);
     const size_t bytes = mapping.end - mapping.start;
-    const uint8_t* const first_two = first_two_.data();
+    const uint16_t* const newest = newest_.data();
     auto second = static_cast<uint8_t>(memory[0] ^ kMask);
     for (size_t at = 0; at + kPieceBytes <= bytes; ++at) {
       const uint8_t first = second;
       second = static_cast<uint8_t>(memory[at + 1] ^ kMask);
-      if (first_two[static_cast<size_t>(first) << 8 | second] == 0) continue;
-      for (const Piece& piece : pieces_) {
+      // Not all pieces: gigabytes may be filled with the two bytes that one of them begins with.
+      for (size_t number = newest[static_cast<size_t>(first) << 8 | second]; number > 0;) {
+        const Piece& piece = pieces_[number - 1];
+        number = piece.older;
         size_t same = 0;
         while (same < kPieceBytes && (memory[at + same] ^ kMask) == piece.bytes[same]) ++same;
         if (same == kPieceBytes) found->push_back(piece.name + " in " + mapping.name);
@@ -165,7 +176,8 @@ class Needles {
   }
 
   std::vector<Piece> pieces_;
-  std::vector<uint8_t> first_two_ = std::vector<uint8_t>(65536);  // 1: some piece begins like this
+  // By their first two bytes, the number of the newest piece that begins like this; 0: none.
+  std::vector<uint16_t> newest_ = std::vector<uint16_t>(65536);
 };
 
 std::string Join(const std::vector<std::string>& lines) {

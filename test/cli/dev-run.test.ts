@@ -18,6 +18,7 @@ interface Flags {
   readonly daemon?: string[];
   readonly demoDisk?: boolean;
   readonly startMsMax?: number;
+  readonly createMsMax?: number;
   readonly stopMsMax?: number;
 }
 
@@ -47,6 +48,7 @@ class Dev {
       note: (line) => this.notes.push(line),
       onReady,
       startMsMax: flags.startMsMax ?? 20_000,
+      createMsMax: flags.createMsMax ?? 20_000,
       stopMsMax: flags.stopMsMax ?? 5000,
     });
     // A start that fails must fail the test, not leave it waiting.
@@ -216,6 +218,59 @@ void test('with its key disabled the disk is reported and waited for', async (t)
   const dev = await start(t, { daemon: ['--denied'] });
   await eventually('a note about the disk', () =>
     dev.notes.some((line) => line === 'disk demo is offline (key-disabled): denied'),
+  );
+  dev.signals.emit('SIGINT');
+  t.equal(await dev.exit, 0);
+});
+
+void test('a creation that gets no answer is tried again, with a note', async (t) => {
+  const dev = await start(t, { daemon: ['--no-answer=2'] });
+  await dev.ready;
+  const requests = (await dev.order()).filter((line) => line.includes('POST'));
+  t.strictSame(requests, [
+    'vault POST /keys',
+    'daemon POST /v1/sets',
+    'daemon POST /v1/sets',
+    'daemon POST /v1/sets',
+    'daemon POST /v1/disks',
+    'daemon POST /v1/disks/demo/attach',
+  ]);
+  const note = 'set demo is not there yet, trying again: the vault took 5 s';
+  t.strictSame(
+    dev.notes.filter((line) => line.includes('again')),
+    [note, note],
+  );
+  dev.signals.emit('SIGINT');
+  t.equal(await dev.exit, 0);
+});
+
+void test('what was created although the answer came too late is not created twice', async (t) => {
+  const dev = await start(t, { daemon: ['--late-answer=2'] });
+  await dev.ready;
+  const requests = (await dev.order()).filter((line) => line.includes('POST'));
+  t.strictSame(requests, [
+    'vault POST /keys',
+    'daemon POST /v1/sets',
+    'daemon POST /v1/disks',
+    'daemon POST /v1/disks/demo/attach',
+  ]);
+  dev.signals.emit('SIGINT');
+  t.equal(await dev.exit, 0);
+});
+
+void test('a creation that never gets an answer is an error within the bound', async (t) => {
+  const dev = await start(t, { daemon: ['--no-answer=1000'], createMsMax: 1500 });
+  const error = await rejection(dev.exit);
+  t.match(error, { kind: 'unavailable', message: 'the vault took 5 s' });
+  const requests = (await dev.order()).filter((line) => line.includes('POST /v1/sets'));
+  t.ok(requests.length >= 2, `${requests.length} attempts`);
+  for (const pid of await dev.pids()) t.notOk(isAlive(pid));
+});
+
+void test('a signal between two attempts ends everything cleanly', async (t) => {
+  const dev = await start(t, { daemon: ['--no-answer=1000'] });
+  await eventually('a second attempt is due', () =>
+    dev.notes.some((line) => line.includes('trying again')),
   );
   dev.signals.emit('SIGINT');
   t.equal(await dev.exit, 0);

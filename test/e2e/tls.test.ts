@@ -67,10 +67,13 @@ void test('the daemon serves real clients over TLS', async (t) => {
 
   await t.test('nbdinfo with a client certificate, who is then shown', async (t) => {
     await runOk('nbdinfo', [certUri(rig)]);
-    const shell = nbdsh(certUri(rig), 'import time; time.sleep(3)');
+    const seen = join(stack.dir, 'seen');
+    const wait = `while not os.path.exists("${seen}"): time.sleep(0.05)`;
+    const shell = nbdsh(certUri(rig), `import os, time\n${wait}`);
     await eventually('the client is shown', async () =>
       (await stack.ok('status', '--connections')).includes('CN=vm1'),
     );
+    await writeFile(seen, '');
     t.equal((await shell).status, 0);
   });
 

@@ -38,6 +38,16 @@ const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   commander: ['cli'],
 };
 
+const FILE_LINES_MAX = 600;
+/** What a file is split at, unless it is in LONG_FILES. */
+const FILE_LINES_AIM = 400;
+
+/** Files that are one thing although they are long, and which thing. */
+const LONG_FILES: Readonly<Record<string, string>> = {
+  'src/admin/api.ts': 'the schemas of every call of the admin API',
+  'src/disks/disk-runner.ts': 'the one event loop of a disk',
+};
+
 /** Calls that have a better replacement here. */
 const BANNED: ReadonlyArray<readonly [RegExp, string]> = [
   [/\bNODE_TLS_REJECT_UNAUTHORIZED\b/, 'pass a CA'],
@@ -112,9 +122,20 @@ void test('only the binding includes node-api headers', (t) => {
   t.end();
 });
 
+function filesLongerThan(lineCountMax: number): string[] {
+  // What comes after the last newline is no line.
+  return [...new Set([...typescript, ...native])]
+    .filter((path) => linesOf(path).length - 1 > lineCountMax)
+    .sort();
+}
+
 void test('files are at most 600 lines', (t) => {
-  const wrong = [...typescript, ...native].filter((path) => linesOf(path).length > 601);
-  t.strictSame(wrong, []);
+  t.strictSame(filesLongerThan(FILE_LINES_MAX), []);
+  t.end();
+});
+
+void test('files of more than 400 lines are those that are meant to be', (t) => {
+  t.strictSame(filesLongerThan(FILE_LINES_AIM), Object.keys(LONG_FILES).sort());
   t.end();
 });
 

@@ -15,19 +15,28 @@ const DEMO_SIZE_BYTES = 2 ** 30;
 const POLL_MS = 250;
 /** A disk that is not online by then gets a line that says why. */
 const PATIENCE_MS = 3000;
+/** On a starved machine the daemon gives up on the vault, which answers all the same: next time. */
+const RETRY_MS = 1000;
+const CREATE_MS_MAX = 30_000;
 
 export interface DemoOptions {
   readonly admin: AdminClient;
   readonly vault: DevVaultClient;
   readonly signal: AbortSignal;
   readonly note: (line: string) => void;
+  /** After that a creation that fails is not tried again. */
+  readonly createMsMax?: number | undefined;
 }
 
 /**
  * Makes what is missing of the demo's key and set, through the same interfaces as anybody's. A set
  * that exists is left as it is, even when its key is disabled or deleted just now.
  */
-export async function ensureDemoSet({ admin, vault, note }: DemoOptions): Promise<void> {
+export async function ensureDemoSet(options: DemoOptions): Promise<void> {
+  await untilAnswered(`set ${DEMO_SET}`, options, () => createMissingSet(options));
+}
+
+async function createMissingSet({ admin, vault, note }: DemoOptions): Promise<void> {
   if ((await unlessMissing(() => admin.showSet(DEMO_SET))) !== undefined) return;
   let key = await unlessMissing(() => vault.key(DEMO_KEY));
   if (key === undefined) {
@@ -49,10 +58,7 @@ export async function ensureDemoSet({ admin, vault, note }: DemoOptions): Promis
  */
 export async function serveDemoDisk(options: DemoOptions): Promise<void> {
   const { admin, signal, note } = options;
-  if ((await unlessMissing(() => admin.showDisk(DEMO_DISK))) === undefined) {
-    note(`creating disk ${DEMO_DISK}`);
-    await admin.createDisk({ name: DEMO_DISK, set: DEMO_SET, sizeBytes: DEMO_SIZE_BYTES });
-  }
+  await untilAnswered(`disk ${DEMO_DISK}`, options, () => createMissingDisk(options));
   const startedMs = performance.now();
   let said = false;
   for (;;) {
@@ -63,6 +69,36 @@ export async function serveDemoDisk(options: DemoOptions): Promise<void> {
       note(`disk ${DEMO_DISK} is ${stateOf(disk)}: ${disk.message ?? 'waiting for it'}`);
     }
     await delay(POLL_MS, undefined, { signal });
+  }
+}
+
+async function createMissingDisk({ admin, note }: DemoOptions): Promise<void> {
+  if ((await unlessMissing(() => admin.showDisk(DEMO_DISK))) !== undefined) return;
+  note(`creating disk ${DEMO_DISK}`);
+  await admin.createDisk({ name: DEMO_DISK, set: DEMO_SET, sizeBytes: DEMO_SIZE_BYTES });
+}
+
+/**
+ * Calls `create` until it is done or fails for another reason than that somebody did not answer in
+ * time. It must look first whether the object is there: a call whose answer came too late was not
+ * in vain.
+ */
+async function untilAnswered(
+  what: string,
+  { signal, note, createMsMax = CREATE_MS_MAX }: DemoOptions,
+  create: () => Promise<void>,
+): Promise<void> {
+  const startedMs = performance.now();
+  for (;;) {
+    try {
+      await create();
+      return;
+    } catch (error) {
+      const maybeLater = error instanceof KeyholdError && error.kind === 'unavailable';
+      if (!maybeLater || performance.now() - startedMs > createMsMax) throw error;
+      note(`${what} is not there yet, trying again: ${error.message}`);
+    }
+    await delay(RETRY_MS, undefined, { signal });
   }
 }
 

@@ -45,6 +45,8 @@ export interface DevRun {
   /** Called once, when everything serves. */
   readonly onReady: (status: Status) => void;
   readonly startMsMax?: number;
+  /** How long a creation of the demo's objects that fails is tried again. */
+  readonly createMsMax?: number;
   readonly stopMsMax?: number;
 }
 
@@ -98,6 +100,7 @@ async function bringUp(run: DevRun, family: Family, signal: AbortSignal): Promis
     vault: createDevVaultClient({ socketPath: vault.controlSocket }),
     signal,
     note,
+    createMsMax: run.createMsMax,
   };
   await ensureDemoSet(demo);
   if (run.demoDisk) await serveDemoDisk(demo);

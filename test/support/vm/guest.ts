@@ -120,7 +120,7 @@ async function qemuArguments(
     ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '1'],
     ...['-m', String(options.memoryMib ?? 512)],
     ...['-kernel', options.image, '-initrd', options.initramfs],
-    ...['-append', 'console=ttyS0 quiet panic=-1'],
+    ...['-append', 'console=ttyS0 quiet panic=-1 no_timer_check'],
     ...['-display', 'none', '-monitor', 'none', '-no-reboot', '-nodefaults'],
     ...['-serial', `file:${join(options.dir, 'console')}`, '-serial', 'stdio'],
     ...['-netdev', 'user,id=n0', '-device', 'virtio-net-pci,netdev=n0'],
