@@ -21,6 +21,8 @@ import {
   setViewSchema,
   statusSchema,
 } from './api.js';
+import { auditExportSchema } from './api-audit.js';
+import { doctorReportSchema, doctorRequestSchema } from './api-doctor.js';
 
 /** What a route tells the document about itself, in its fastify config. */
 export interface RouteDocument {
@@ -46,6 +48,7 @@ type JsonSchema = Record<string, unknown>;
 /** The schemas that the document names; everything else stands where it is used. */
 const NAMED_SCHEMAS = [
   allowResultSchema,
+  auditExportSchema,
   auditVerifyResultSchema,
   reloadResultSchema,
   changeAllowRequestSchema,
@@ -57,6 +60,8 @@ const NAMED_SCHEMAS = [
   diskDetailSchema,
   diskListSchema,
   diskViewSchema,
+  doctorReportSchema,
+  doctorRequestSchema,
   errorBodySchema,
   eventSchema,
   setKeyViewSchema,

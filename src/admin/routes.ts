@@ -21,6 +21,7 @@ import {
   type Caller,
   type Role,
 } from './api.js';
+import { doctorRoutes } from './routes-doctor.js';
 
 export interface RouteInput {
   readonly params: unknown;
@@ -55,7 +56,7 @@ export interface AdminRoute {
  * allow list opens it to others, and a deletion cannot be taken back.
  */
 export function createRoutes(): AdminRoute[] {
-  return [...statusRoutes(), ...setRoutes(), ...diskRoutes()];
+  return [...statusRoutes(), ...setRoutes(), ...diskRoutes(), ...doctorRoutes()];
 }
 
 function statusRoutes(): AdminRoute[] {
