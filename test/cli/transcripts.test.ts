@@ -204,7 +204,9 @@ void test('transcript: help of every command', async (t) => {
     ...[
       'status',
       'events',
+      'doctor',
       'audit verify',
+      'audit export',
       'reload',
       'dev',
       'daemon',
