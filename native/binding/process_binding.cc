@@ -8,6 +8,7 @@
 #include "core/base/process.h"
 #include "core/disk/lease.h"
 #include "core/store/discard.h"
+#include "core/secret/secret_pages.h"
 #include "core/store/file_store.h"
 #include "core/xts/cipher.h"
 
@@ -83,6 +84,10 @@ Napi::Value ForbidCoreDumpsOf(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value HasMemfdSecretOf(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), secret::HasMemfdSecret());
+}
+
 Napi::Value CreatePipeOf(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto pipe = CreatePipe();
@@ -136,6 +141,7 @@ void RegisterProcess(Napi::Env env, Napi::Object exports) {
   exports.Set("xtsKernels", Napi::Function::New<XtsKernels>(env, "xtsKernels"));
   exports.Set("peerCredentials", Napi::Function::New<PeerCredentialsOf>(env, "peerCredentials"));
   exports.Set("forbidCoreDumps", Napi::Function::New<ForbidCoreDumpsOf>(env, "forbidCoreDumps"));
+  exports.Set("hasMemfdSecret", Napi::Function::New<HasMemfdSecretOf>(env, "hasMemfdSecret"));
   exports.Set("createPipe", Napi::Function::New<CreatePipeOf>(env, "createPipe"));
   exports.Set("claimListener", Napi::Function::New<ClaimListenerOf>(env, "claimListener"));
   exports.Set("closeFd", Napi::Function::New<CloseFdOf>(env, "closeFd"));

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { z } from 'zod';
+import type { AuditServices } from './api-audit.js';
+import type { DoctorServices } from './api-doctor.js';
 import type { ConfirmRequest, SetServices } from './api-sets.js';
 import {
   count,
@@ -237,19 +239,6 @@ export const eventSchema = z
   .meta({ id: 'Event', description: 'One line of the event stream.' });
 export type AdminEvent = z.infer<typeof eventSchema>;
 
-export const auditVerifyResultSchema = z
-  .object({
-    path: z.string(),
-    /** Records that were read and are sound. */
-    records: count,
-    ok: z.boolean(),
-    /** Hash of the last sound record; 64 zeros for an empty log. */
-    lastHash: z.string(),
-    firstBad: z.object({ line: count, expected: z.string(), actual: z.string() }).nullable(),
-  })
-  .meta({ id: 'AuditVerifyResult' });
-export type AuditVerifyResult = z.infer<typeof auditVerifyResultSchema>;
-
 export const reloadResultSchema = z
   .object({
     /** What was read anew; empty when the config names no TLS files. */
@@ -300,7 +289,7 @@ export type HandOver = (adopt: (fd: number, greeting: Uint8Array) => void) => vo
  * checked before a call. Failures are KeyholdErrors; anything else is answered as internal.
  * `caller` is for the audit log; an implementation that needs none leaves the parameter out.
  */
-export interface AdminServices extends SetServices {
+export interface AdminServices extends SetServices, AuditServices, DoctorServices {
   status(): Promise<Status>;
   listConnections(): Promise<ConnectionView[]>;
 
@@ -318,7 +307,6 @@ export interface AdminServices extends SetServices {
   /** Serves one disk, and no other, to the caller over its own connection. */
   serveDisk(name: string, caller: Caller, handOver: HandOver): Promise<void>;
 
-  verifyAudit(): Promise<AuditVerifyResult>;
   /** Reads the TLS files anew; when one cannot be used, everything stays as it was. */
   reload(caller: Caller): Promise<ReloadResult>;
   /** Calls `listener` for each event from now on, never before it returned; must not block. */

@@ -5,7 +5,6 @@ import type { z } from 'zod';
 import { codeOf, KeyholdError, messageOf, type ErrorKind } from '../base/errors.js';
 import {
   allowResultSchema,
-  auditVerifyResultSchema,
   connectionListSchema,
   diskDetailSchema,
   diskListSchema,
@@ -16,7 +15,6 @@ import {
   statusSchema,
   type AdminEvent,
   type AllowResult,
-  type AuditVerifyResult,
   type ChangeAllowRequest,
   type ConnectionView,
   type CreateDiskRequest,
@@ -26,6 +24,7 @@ import {
   type ReloadResult,
   type Status,
 } from './api.js';
+import { auditVerifyResultSchema, type AuditVerifyResult } from './api-audit.js';
 import {
   checkResultSchema,
   setListSchema,
@@ -42,6 +41,8 @@ import {
   type PurgeReceipt,
   type UpdateSetRequest,
 } from './api-sets.js';
+import type { AuditExportQuery } from './api-audit.js';
+import { type DoctorReport, doctorReportSchema, type DoctorRequest } from './api-doctor.js';
 import { codes } from './errors.js';
 import { NBD_PROTOCOL } from './nbd-protocol.js';
 
@@ -93,6 +94,12 @@ export interface AdminClient {
   /** A connection that speaks NBD from its first byte on and serves this one disk. */
   serveDisk(name: string): Promise<Socket>;
   verifyAudit(): Promise<AuditVerifyResult>;
+  /**
+   * The bytes of an export as they come; resolves with its head. No time limit: the daemon reads
+   * the whole log first. The iteration throws when the stream breaks off.
+   */
+  exportAudit(query: AuditExportQuery): Promise<AsyncIterable<Buffer>>;
+  doctor(request: DoctorRequest): Promise<DoctorReport>;
   reload(): Promise<ReloadResult>;
   /** The OpenAPI document that the daemon serves. */
   openApi(): Promise<unknown>;
@@ -150,6 +157,8 @@ export function createAdminClient(options: {
     },
     serveDisk: (name) => openNbd(link, { method: 'GET', path: `${diskPath(name)}/nbd` }),
     verifyAudit: () => post('/v1/audit/verify', auditVerifyResultSchema),
+    exportAudit: (query) => openExport(link, query),
+    doctor: (request) => post('/v1/doctor', doctorReportSchema, request),
     reload: () => post('/v1/reload', reloadResultSchema),
     openApi: async () => parseJson(link, await exchange(link, openApiCall)),
     events: (signal) => openEvents(link, signal),
@@ -327,6 +336,27 @@ function openNbd(link: Link, what: Call): Promise<Socket> {
     outgoing.on('error', (error) => reject(connectionError(link, error, signal)));
     outgoing.end();
   });
+}
+
+async function openExport(link: Link, query: AuditExportQuery): Promise<AsyncIterable<Buffer>> {
+  const search = new URLSearchParams(query).toString();
+  const path = `/v1/audit/export${search === '' ? '' : `?${search}`}`;
+  const what: Call = { method: 'GET', path };
+  const answer = await send(link, what);
+  if (answer.statusCode !== 200) {
+    throwIfError(link, what, answer, await readAll(link, answer));
+  }
+  return readExport(link, answer);
+}
+
+async function* readExport(link: Link, answer: IncomingMessage): AsyncGenerator<Buffer> {
+  try {
+    yield* answer as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw connectionError(link, error);
+  } finally {
+    answer.destroy();
+  }
 }
 
 async function openEvents(link: Link, signal?: AbortSignal): Promise<AsyncIterable<AdminEvent>> {

@@ -3,7 +3,6 @@ import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
 import { z } from 'zod';
 import {
   allowResultSchema,
-  auditVerifyResultSchema,
   reloadResultSchema,
   changeAllowRequestSchema,
   connectionListSchema,
@@ -17,6 +16,7 @@ import {
   eventSchema,
   statusSchema,
 } from './api.js';
+import { auditVerifyResultSchema } from './api-audit.js';
 import {
   checkResultSchema,
   createSetRequestSchema,
@@ -29,6 +29,8 @@ import {
   purgeReceiptSchema,
   updateSetRequestSchema,
 } from './api-sets.js';
+import { auditExportSchema } from './api-audit.js';
+import { doctorReportSchema, doctorRequestSchema } from './api-doctor.js';
 
 /** What a route tells the document about itself, in its fastify config. */
 export interface RouteDocument {
@@ -60,6 +62,7 @@ const NAMED_SCHEMAS = [
   updateSetRequestSchema,
   moveDiskRequestSchema,
   allowResultSchema,
+  auditExportSchema,
   auditVerifyResultSchema,
   reloadResultSchema,
   changeAllowRequestSchema,
@@ -71,6 +74,8 @@ const NAMED_SCHEMAS = [
   diskDetailSchema,
   diskListSchema,
   diskViewSchema,
+  doctorReportSchema,
+  doctorRequestSchema,
   errorBodySchema,
   eventSchema,
   setKeyViewSchema,

@@ -2,7 +2,6 @@
 import type { z } from 'zod';
 import {
   allowResultSchema,
-  auditVerifyResultSchema,
   changeAllowRequestSchema,
   connectionListSchema,
   createDiskRequestSchema,
@@ -15,9 +14,11 @@ import {
   reloadResultSchema,
   statusSchema,
 } from './api.js';
+import { auditVerifyResultSchema } from './api-audit.js';
 import { confirmRequestSchema } from './api-sets.js';
 import { type AdminRoute, nameOf, one } from './route.js';
 import { setRoutes } from './routes-sets.js';
+import { doctorRoutes } from './routes-doctor.js';
 
 /**
  * Every operation but the event stream and the OpenAPI document.
@@ -29,7 +30,7 @@ import { setRoutes } from './routes-sets.js';
  * allow list opens it to others, and a deletion cannot be taken back.
  */
 export function createRoutes(): AdminRoute[] {
-  return [...statusRoutes(), ...setRoutes(), ...diskRoutes()];
+  return [...statusRoutes(), ...setRoutes(), ...diskRoutes(), ...doctorRoutes()];
 }
 
 function statusRoutes(): AdminRoute[] {

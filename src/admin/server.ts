@@ -22,6 +22,7 @@ import { errorBody, toHttpError } from './http-errors.js';
 import { openApiOptions, type RouteDocument } from './openapi.js';
 import type { AdminRoute } from './route.js';
 import { createRoutes } from './routes.js';
+import { AUDIT_EXPORT_PATH, auditExportRoute } from './routes-audit.js';
 import { NBD_PROTOCOL } from './nbd-protocol.js';
 import { serveUpgrades } from './nbd-upgrade.js';
 import { listenOnFd, listenOnUnixSocket } from './unix-socket.js';
@@ -185,6 +186,13 @@ function addRoutes(app: FastifyInstance, parts: Parts): void {
   const routes = createRoutes();
   for (const route of routes) addRoute(app, route, parts);
   addEventsRoute(app, parts);
+  app.route(
+    auditExportRoute({
+      services: parts.services,
+      onRequest: requireRole('operate', parts.callers),
+      callerOf: (request) => callerOf(request, parts.callers),
+    }),
+  );
   app.route({
     method: 'GET',
     url: '/v1/disks/:name/nbd',
@@ -206,6 +214,7 @@ function addRoutes(app: FastifyInstance, parts: Parts): void {
   });
   const methodsOf = new Map([
     ['/v1/events', ['GET']],
+    [AUDIT_EXPORT_PATH, ['GET']],
     ['/v1/openapi.json', ['GET']],
   ]);
   for (const { url, method } of routes) {

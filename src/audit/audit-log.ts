@@ -5,9 +5,10 @@ import { syncDirectory } from '../base/atomic-file.js';
 import type { Clock } from '../base/clock.js';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import { codes } from './errors.js';
+import type { LogSnapshot } from './export.js';
 import { createRecord, type AuditRecord } from './record.js';
 import { readTail, type Tail } from './tail.js';
-import { verifyAudit, type AuditReport } from './verify.js';
+import { compareHead, verifyAudit, type AuditReport } from './verify.js';
 
 /**
  * Records that wait for the disk. A healthy disk lets a handful gather, but ten thousand disks that
@@ -146,16 +147,14 @@ export class AuditLog {
    * knows what it wrote, so a file cut short, put in the log's place or written anew does not pass.
    */
   async verify(): Promise<AuditReport> {
-    const [lengthBytes, seq, hash] = [this.#lengthBytes, this.#seq, this.#hash];
-    const report = await verifyAudit(this.path, { lengthBytes });
-    if (!report.ok || report.lastHash === hash) return report;
-    const { records, lastHash } = report;
-    const firstBad = {
-      line: Math.min(records + 1, seq),
-      expected: `record ${seq} with hash ${hash} at the end`,
-      actual: `record ${records} with hash ${lastHash}`,
-    };
-    return { ...report, ok: false, firstBad };
+    const snapshot = this.snapshot();
+    return compareHead(await verifyAudit(this.path, snapshot), snapshot);
+  }
+
+  /** The acknowledged part of the log, and its last record. */
+  snapshot(): LogSnapshot {
+    const { path } = this;
+    return { path, lengthBytes: this.#lengthBytes, seq: this.#seq, hash: this.#hash };
   }
 
   /** Writes what waits, then closes the file. Idempotent. */

@@ -39,7 +39,22 @@ export const codes = defineErrors({
   },
   ERR_AUDIT_READ: {
     kind: 'unavailable',
-    summary: 'The audit log could not be read for verification.',
+    summary: 'The audit log, an export of it or its anchors could not be read.',
     hint: 'check that the file exists and that you may read it',
+  },
+  ERR_AUDIT_EXPORT_FORM: {
+    kind: 'invalid',
+    summary: 'The file is no export of the audit log, or another program has laid it out anew.',
+    hint: 'verify the file as `keyhold audit export` wrote it; jq and editors change its lines',
+  },
+  ERR_AUDIT_EXPORT_BUSY: {
+    kind: 'unavailable',
+    summary: 'Too many exports of the audit log run at the same time.',
+    hint: 'wait for the others to end; each reads the whole log twice',
+  },
+  ERR_AUDIT_ANCHORS: {
+    kind: 'invalid',
+    summary: 'The file of anchors has none of this audit log, or has those of several logs.',
+    hint: 'take the lines of one host: journalctl -t keyhold, or grep audit-anchor in its syslog',
   },
 });

@@ -2,7 +2,9 @@
 import { open } from 'node:fs/promises';
 import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import { codes } from './errors.js';
+import { readLogLines } from './lines.js';
 import {
+  type AuditRecord,
   GENESIS_HASH,
   isDiscrepancy,
   parseRecord,
@@ -19,8 +21,6 @@ export interface AuditReport {
   /** The first line, counted from 1, that is not what it must be. */
   readonly firstBad?: Discrepancy & { readonly line: number };
 }
-
-const READ_BYTES = 256 * 1024;
 
 /**
  * Checks the chain from the first record to the last, in constant memory.
@@ -58,27 +58,35 @@ async function readLines(
   const file = await open(path, 'r');
   try {
     const endBytes = lengthBytes ?? (await file.stat()).size;
-    const buffer = Buffer.alloc(READ_BYTES);
-    let rest = Buffer.alloc(0);
-    for (let offsetBytes = 0; offsetBytes < endBytes && chain.isSound();) {
-      const wantedBytes = Math.min(READ_BYTES, endBytes - offsetBytes);
-      const { bytesRead } = await file.read(buffer, 0, wantedBytes, offsetBytes);
-      if (bytesRead === 0) break;
-      offsetBytes += bytesRead;
-      rest = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
-      for (let end = rest.indexOf(0x0a); end >= 0 && chain.isSound(); end = rest.indexOf(0x0a)) {
-        chain.add(rest.subarray(0, end));
-        rest = rest.subarray(end + 1);
+    for await (const lines of readLogLines(file, endBytes)) {
+      for (const { bytes, whole } of lines) {
+        if (!chain.isSound()) return;
+        if (whole) chain.addFound(parseRecord(bytes));
+        else chain.addTorn(bytes);
       }
-      if (rest.length > RECORD_BYTES_MAX) break;
     }
-    if (chain.isSound() && rest.length > 0) chain.addTorn(rest);
   } finally {
     await file.close();
   }
 }
 
-class ChainCheck {
+/** A report on a log whose writer knows how it must end. */
+export function compareHead(
+  report: AuditReport,
+  { seq, hash }: { seq: number; hash: string },
+): AuditReport {
+  if (!report.ok || report.lastHash === hash) return report;
+  const { records, lastHash } = report;
+  const firstBad = {
+    line: Math.min(records + 1, seq),
+    expected: `record ${seq} with hash ${hash} at the end`,
+    actual: `record ${records} with hash ${lastHash}`,
+  };
+  return { ...report, ok: false, firstBad };
+}
+
+/** The chain from its first record on, fed line by line until it is not sound any more. */
+export class ChainCheck {
   #records = 0;
   #lastHash = GENESIS_HASH;
   #firstBad: (Discrepancy & { line: number }) | undefined;
@@ -87,8 +95,7 @@ class ChainCheck {
     return this.#firstBad === undefined;
   }
 
-  add(line: Uint8Array): void {
-    const found = parseRecord(line);
+  addFound(found: AuditRecord | Discrepancy): void {
     if (isDiscrepancy(found)) {
       this.#refuse(found);
       return;

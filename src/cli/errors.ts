@@ -13,6 +13,16 @@ export const codes = defineErrors({
       'The disk is attached, but could not be brought online; the exit code goes by its reason.',
     hint: 'it comes online by itself once the cause is gone; `keyhold disk show DISK` says more',
   },
+  ERR_CLI_OUTPUT: {
+    kind: 'unavailable',
+    summary: 'A file that was asked for with --output could not be written; none is left.',
+    hint: 'check the directory, its permissions, and the space on its file system',
+  },
+  ERR_CLI_INPUT: {
+    kind: 'usage',
+    summary: 'A file that the command line names could not be read.',
+    hint: 'check that the file exists and that you may read it',
+  },
   ERR_CLI_STDIO: {
     kind: 'unavailable',
     summary: 'The connection to the daemon broke off while a disk was served over standard input.',

@@ -10,6 +10,8 @@ export interface TextSink {
   readonly color: boolean;
   /** Aborts when nobody reads any more (`keyhold … | head`). Later writes are dropped. */
   readonly closed: AbortSignal;
+  /** Resolves when what was written is on its way: whoever writes much waits for it. */
+  drained(): Promise<void>;
 }
 
 /** What the CLI needs from the process around it; tests hand in their own. */
@@ -48,5 +50,19 @@ function sinkOf(stream: NodeJS.WriteStream, env: NodeJS.ProcessEnv): TextSink {
     // https://no-color.org: any value that is not empty.
     color: stream.isTTY && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb',
     closed: broken.signal,
+    drained: () => waitForDrain(stream, broken.signal),
   };
+}
+
+function waitForDrain(stream: NodeJS.WriteStream, closed: AbortSignal): Promise<void> {
+  if (!stream.writableNeedDrain || closed.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const done = (): void => {
+      stream.off('drain', done);
+      closed.removeEventListener('abort', done);
+      resolve();
+    };
+    stream.once('drain', done);
+    closed.addEventListener('abort', done, { once: true });
+  });
 }

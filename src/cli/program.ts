@@ -4,6 +4,7 @@ import { readVersion } from '../base/version.js';
 import { addAuditCommands } from './commands/audit.js';
 import { addDaemonCommand } from './commands/daemon.js';
 import { addDevCommand } from './commands/dev.js';
+import { addDoctorCommand } from './commands/doctor.js';
 import { addDiskCommands } from './commands/disk.js';
 import { addEventsCommand } from './commands/events.js';
 import { addHelpCommand } from './commands/help.js';
@@ -48,6 +49,7 @@ export function createProgram(context: CliContext): Command {
   addDiskCommands(program, context);
   addSetCommands(program, context);
   addStatusCommand(program, context);
+  addDoctorCommand(program, context);
   addEventsCommand(program, context);
   addAuditCommands(program, context);
   addReloadCommand(program, context);

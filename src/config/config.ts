@@ -7,6 +7,7 @@ import { parseDurationMs } from '../base/units.js';
 import type { IdentityConfig } from '../vault/identity-config.js';
 import { parseAddress, type Address } from './address.js';
 import { codes } from './errors.js';
+import { type AuditConfig, fillAudit } from './audit.js';
 import { checkNbd, fillNbd, type NbdConfig } from './nbd.js';
 import { isUsablePath } from './paths.js';
 import { configSchema, type ConfigFile, type ENGINE_SETTINGS } from './schema.js';
@@ -27,6 +28,7 @@ export interface FilledConfig {
   readonly stateDir: string;
   readonly nbd: NbdConfig;
   readonly admin: { readonly socket: string };
+  readonly audit: AuditConfig;
   /** `listen` null: no metrics are served. */
   readonly metrics: { readonly listen: Address | null };
   readonly dataPlane: {
@@ -165,6 +167,7 @@ function fill(file: ConfigFile, path: string): FilledConfig {
     stateDir: file.state_dir ?? DEFAULTS.stateDir,
     nbd: fillNbd(file.nbd ?? {}),
     admin: { socket: file.admin?.socket ?? DEFAULTS.adminSocket },
+    audit: fillAudit(file.audit ?? {}),
     metrics: { listen: metricsListen === '' ? null : addressOf(metricsListen) },
     dataPlane: {
       shards: file.data_plane?.shards ?? DEFAULTS.shards,

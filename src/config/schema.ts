@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { parseDurationMs } from '../base/units.js';
 import { identityConfigSchema } from '../vault/identity-config.js';
 import { parseAddress } from './address.js';
+import { auditSchema } from './audit.js';
 import { nbdSchema } from './nbd.js';
 import { absolutePath, absolutePathOrEmpty, socketPath } from './paths.js';
 
@@ -42,6 +43,7 @@ const proxyUrl = z.string().refine(
 export const configSchema = z.strictObject({
   state_dir: z.exactOptional(absolutePath),
   nbd: z.exactOptional(nbdSchema),
+  audit: z.exactOptional(auditSchema),
   admin: z.exactOptional(z.strictObject({ socket: z.exactOptional(socketPath) })),
   metrics: z.exactOptional(
     z.strictObject({

@@ -32,6 +32,9 @@ import {
   socketText,
 } from './activation.js';
 import { Alarms } from './alarms.js';
+import { Anchors } from './anchor.js';
+import { AuditExports } from './audit-exports.js';
+import { Doctor } from './doctor.js';
 import { codes } from './errors.js';
 import { openPlatformKey } from './platform-key.js';
 import { raiseControlThread } from './priority.js';
@@ -158,6 +161,8 @@ async function start(
   stops.push(() => plane.stop());
   const metrics = new Metrics({ sources: createMetricsSources(core), version });
   const trail = new Trail({ audit, clock, metrics, alarms, logger });
+  const anchors = new Anchors({ audit, config: config.audit, clock, logger, alarms, metrics });
+  stops.push(() => anchors.close());
   trail.watchSets(sets);
   trail.watchDisks(disks);
   await trail.record('daemon-started', { version, pid: process.pid, config: config.path });
@@ -166,11 +171,13 @@ async function start(
   stops.push(() => disks.close());
   await sets.load();
   await disks.load();
+  anchors.start();
   for (const { name, message } of [...sets.broken(), ...disks.broken()]) {
     alarms.raise(`record ${name}`, message);
   }
   const services = await serve({
     config,
+    credentialsDirectory,
     sockets,
     logger,
     version,
@@ -271,6 +278,7 @@ function createCore(options: {
  */
 async function serve(options: {
   config: FilledConfig;
+  credentialsDirectory: string | undefined;
   sockets: InheritedSockets;
   logger: Logger;
   version: string;
@@ -283,20 +291,11 @@ async function serve(options: {
   const { config, sockets, logger, version, audit, metrics, trail, core, stops } = options;
   const { plane, sets, disks, alarms, clock, addon } = core;
   const nbd = await openNbd(plane, config, sockets.nbd);
-  let metricsServer: MetricsServer | undefined;
-  if (config.metrics.listen !== null) {
-    const trouble = (): string | null => alarms.list()[0]?.message ?? null;
-    metricsServer = await startMetricsServer({
-      listen: config.metrics.listen,
-      metrics,
-      logger,
-      trouble,
-    });
-    const server = metricsServer;
-    stops.push(() => server.close());
-  }
+  const metricsServer = await openMetrics({ config, metrics, logger, alarms });
+  if (metricsServer !== undefined) stops.push(() => metricsServer.close());
   const startedAtMs = clock.nowMs();
   const adminSocket = adminPath(sockets, config);
+  const exports = new AuditExports({ audit, clock, version });
   const services = new DaemonServices({
     facts: () => ({
       version,
@@ -314,6 +313,8 @@ async function serve(options: {
     audit,
     alarms,
     clock,
+    doctor: createDoctor(options),
+    exportAudit: (query) => exports.start(query),
     reload: () => reloadTls({ plane, alarms, files: config.nbd.tlsFiles }),
   });
   if (sockets.admin === null) await makeDirectory(dirname(adminSocket), { mode: 0o755 });
@@ -328,6 +329,47 @@ async function serve(options: {
   });
   stops.push(() => admin.close());
   return services;
+}
+
+async function openMetrics(options: {
+  config: FilledConfig;
+  metrics: Metrics;
+  logger: Logger;
+  alarms: Alarms;
+}): Promise<MetricsServer | undefined> {
+  const { config, metrics, logger, alarms } = options;
+  const { listen } = config.metrics;
+  if (listen === null) return undefined;
+  const trouble = (): string | null => alarms.list()[0]?.message ?? null;
+  return startMetricsServer({ listen, metrics, logger, trouble });
+}
+
+function createDoctor(options: {
+  config: FilledConfig;
+  credentialsDirectory: string | undefined;
+  core: Core;
+}): Doctor {
+  const { config, credentialsDirectory, core } = options;
+  const { sets, plane, clock, addon } = core;
+  return new Doctor({
+    config,
+    credentialsDirectory,
+    clock,
+    random: createSystemRandom(),
+    sets,
+    host: () => {
+      const shards = plane.shards();
+      return {
+        procDirectory: '/proc',
+        sysDirectory: '/sys',
+        stateDir: config.stateDir,
+        daemonUid: process.geteuid?.() ?? 0,
+        memfdSecret: addon.hasMemfdSecret(),
+        engine: plane.engine,
+        shards: { total: shards.length, alive: shards.filter(({ alive }) => alive).length },
+      };
+    },
+  });
 }
 
 /** Where the admin API is found. A socket without a name is reached by whoever bound it. */

@@ -27,10 +27,14 @@ export const codes = defineErrors({
     summary: 'The allow list of a disk does not admit the user who asked to be served.',
     hint: 'keyhold disk allow DISK lists who may use it',
   },
+  ERR_DOCTOR_BUSY: {
+    kind: 'unavailable',
+    summary: 'Too many examinations by `keyhold doctor` run at the same time.',
+    hint: 'wait for the others to end; each takes seconds, or a few time limits of the vault',
+  },
   ERR_IDENTITY_AMBIGUOUS: {
     kind: 'invalid',
-    summary:
-      'A set was to be created without an identity, and the config does not have exactly one.',
+    summary: 'An identity was left out, and the config does not have exactly one.',
     hint: "name one of the config's identities with --identity, or add [identity.NAME] to the config",
   },
 });

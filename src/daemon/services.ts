@@ -2,7 +2,6 @@
 import type {
   AdminServices,
   AllowResult,
-  AuditVerifyResult,
   Caller,
   ChangeAllowRequest,
   ConnectionView,
@@ -14,6 +13,7 @@ import type {
   ReloadResult,
   Status,
 } from '../admin/api.js';
+import type { AuditVerifyResult } from '../admin/api-audit.js';
 import type {
   AssignKeyRequest,
   CheckResult,
@@ -25,6 +25,8 @@ import type {
   SetView,
   UpdateSetRequest,
 } from '../admin/api-sets.js';
+import type { AuditExportQuery } from '../admin/api-audit.js';
+import type { DoctorReport, DoctorRequest } from '../admin/api-doctor.js';
 import type { AuditLog } from '../audit/audit-log.js';
 import type { Clock } from '../base/clock.js';
 import { codeOf, KeyholdError } from '../base/errors.js';
@@ -34,6 +36,7 @@ import type { ExportRefusal } from '../nbd/exports.js';
 import type { SetService } from '../sets/set-service.js';
 import type { Alarms } from './alarms.js';
 import { viewConnections } from './connections.js';
+import type { Doctor } from './doctor.js';
 import { codes } from './errors.js';
 import type { Trail } from './trail.js';
 
@@ -58,6 +61,8 @@ export interface ServicesOptions {
   readonly audit: AuditLog;
   readonly alarms: Alarms;
   readonly clock: Clock;
+  readonly doctor: Doctor;
+  readonly exportAudit: (query: AuditExportQuery) => Promise<AsyncIterable<string>>;
   /** Throws what `reload` answers. */
   readonly reload: () => ReloadResult;
 }
@@ -216,6 +221,17 @@ export class DaemonServices implements AdminServices {
     const { audit } = this.#options;
     const report = await audit.verify();
     return { ...report, path: audit.path, firstBad: report.firstBad ?? null };
+  }
+
+  async exportAudit(query: AuditExportQuery, caller: Caller): Promise<AsyncIterable<string>> {
+    const { exportAudit } = this.#options;
+    return this.#command('audit-export', JSON.stringify(query), caller, () => exportAudit(query));
+  }
+
+  async doctor(request: DoctorRequest, caller: Caller): Promise<DoctorReport> {
+    const target = request.set ?? request.key ?? '*';
+    const { doctor } = this.#options;
+    return this.#command('doctor', target, caller, () => doctor.examine(request, caller));
   }
 
   async reload(caller: Caller): Promise<ReloadResult> {

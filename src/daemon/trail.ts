@@ -54,6 +54,7 @@ export class Trail {
     logger.info({ event: kind, ...fields }, kind);
     try {
       const { seq, time } = await audit.append(kind, fields);
+      metrics.observeAuditRecord();
       alarms.clear(AUDIT_ALARM);
       for (const listener of this.#listeners) listener({ ...fields, seq, time, kind });
     } catch (error) {

@@ -24,6 +24,8 @@ export interface Addon {
   peerCredentials(fd: number): { uid: number; gid: number; pid: number };
   /** RLIMIT_CORE 0 and PR_SET_DUMPABLE 0 for this process. */
   forbidCoreDumps(): void;
+  /** Keys stand in memfd_secret memory; false: in locked memory. */
+  hasMemfdSecret(): boolean;
   /** O_CLOEXEC pipe. */
   createPipe(): { readFd: number; writeFd: number };
   closeFd(fd: number): void;

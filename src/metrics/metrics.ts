@@ -43,7 +43,9 @@ export class Metrics {
   readonly #probeSeconds: Histogram<'set'>;
   readonly #revocations: Counter<'set' | 'reason'>;
   readonly #offlineSeconds: Histogram<'phase'>;
+  readonly #auditRecords: Counter;
   readonly #auditFailures: Counter;
+  readonly #auditAnchors: Counter<'result'>;
   readonly #refusals: Counter<'reason'>;
 
   constructor(options: { sources: MetricsSources; version: string }) {
@@ -75,6 +77,18 @@ export class Metrics {
       buckets: OFFLINE_BUCKETS_SECONDS,
       registers,
     });
+    this.#auditRecords = new Counter({
+      name: 'keyhold_audit_records_total',
+      help: 'Records that were written to the audit log.',
+      registers,
+    });
+    this.#auditAnchors = new Counter({
+      name: 'keyhold_audit_anchors_total',
+      help: 'Anchors of the audit log, by whether they got where they should.',
+      labelNames: ['result'],
+      registers,
+    });
+    for (const result of ['ok', 'failed']) this.#auditAnchors.inc({ result }, 0);
     this.#auditFailures = new Counter({
       name: 'keyhold_audit_failures_total',
       help: 'Records that could not be written to the audit log.',
@@ -122,6 +136,14 @@ export class Metrics {
     for (const [phase, bootMs] of phases) {
       this.#offlineSeconds.observe({ phase }, Math.max(0, bootMs - verdictBootMs) / 1000);
     }
+  }
+
+  observeAuditRecord(): void {
+    this.#auditRecords.inc();
+  }
+
+  observeAnchor(result: 'ok' | 'failed'): void {
+    this.#auditAnchors.inc({ result });
   }
 
   observeAuditFailure(): void {

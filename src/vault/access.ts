@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import { timingSafeEqual } from 'node:crypto';
 import type { Clock } from '../base/clock.js';
 import { KeyholdError, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
@@ -11,6 +10,7 @@ import { fetchKey } from './customer-key.js';
 import { describeCredential } from './describe.js';
 import { codes } from './errors.js';
 import type { IdentityConfig } from './identity-config.js';
+import { judge } from './judge.js';
 import { parseKeyUrl, parseKid } from './key-url.js';
 import type { VaultTransport } from './transport.js';
 import type {
@@ -117,13 +117,10 @@ class SdkVaultAccess implements ClosableVaultAccess {
 
   async #probe(request: ProbeRequest): Promise<Omit<Verdict, 'startedBootMs' | 'durationMs'>> {
     try {
-      const { plaintext, description, receivedBootMs } = await this.#unwrapCanary(request);
+      const outcome = await this.#unwrapCanary(request);
+      const { receivedBootMs } = outcome;
       const times = receivedBootMs === undefined ? {} : { receivedBootMs };
-      if (plaintext === undefined) return { ...classify(description), ...times };
-      const expected = request.canary.plaintext;
-      const canaryMatched =
-        plaintext.length === expected.length && timingSafeEqual(plaintext, expected);
-      return { ...classify({ ...description, canaryMatched }), ...times };
+      return { ...judge(outcome, request.canary.plaintext), ...times };
     } catch (error) {
       return misconfigured(error);
     }

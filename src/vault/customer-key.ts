@@ -14,9 +14,9 @@ import type { VaultTransport } from './transport.js';
 import type { CustomerKey } from './types.js';
 
 /** RSA moduli that Key Vault and Managed HSM offer and Azure's own disks accept. */
-const SIZES_BITS = [2048, 3072, 4096];
+export const SIZES_BITS = [2048, 3072, 4096];
 
-const OPERATIONS = ['wrapKey', 'unwrapKey'];
+export const OPERATIONS = ['wrapKey', 'unwrapKey'];
 
 /** Reads a key on a connection of its own and checks that it may serve. Changes nothing. */
 export async function fetchKey(request: {
@@ -27,12 +27,13 @@ export async function fetchKey(request: {
   clock: Clock;
 }): Promise<CustomerKey> {
   const { url } = request;
-  const { key, description } = await getKey(request);
+  const { key, description } = await readKey(request);
   if (key === undefined) throw refusal(url, classify(description));
   return validateKey(key, url, request.allowPurgeable);
 }
 
-async function getKey(request: {
+/** GET, checked for nothing but that a vault answered it. Never rejects. */
+export async function readKey(request: {
   url: KeyUrl;
   credential: CachingCredential;
   transport: VaultTransport;
@@ -176,13 +177,13 @@ function publicHalf(
   return { modulus, exponent };
 }
 
-function withoutLeadingZeros(bytes: Uint8Array | undefined): Uint8Array {
+export function withoutLeadingZeros(bytes: Uint8Array | undefined): Uint8Array {
   const all = new Uint8Array(bytes ?? []);
   const first = all.findIndex((byte) => byte !== 0);
   return first < 0 ? new Uint8Array() : all.slice(first);
 }
 
-function bitLength(bytes: Uint8Array): number {
+export function bitLength(bytes: Uint8Array): number {
   const [first] = bytes;
   return first === undefined ? 0 : (bytes.length - 1) * 8 + (32 - Math.clz32(first));
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { writeSync } from 'node:fs';
+import { Readable } from 'node:stream';
 import type {
   AdminEvent,
   AdminServices,
@@ -208,6 +209,9 @@ export function createFakeServices(): FakeServices {
         { path: '/a', records: 3, ok: true, lastHash: '0'.repeat(64), firstBad: null },
         'verifyAudit',
       ),
+    exportAudit: (query, caller) =>
+      answer(Readable.from(['{"records":[', ']}']), 'exportAudit', query, caller.uid),
+    doctor: (request, caller) => answer({ targets: [], host: [] }, 'doctor', request, caller.uid),
     reload: () => answer({ files: [{ part: 'psk', path: '/p' }] }, 'reload'),
     subscribe(listener) {
       listeners.add(listener);

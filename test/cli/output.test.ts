@@ -12,7 +12,13 @@ import { cli } from './support/run-cli.js';
 const SERVICE = '/run/keyhold/admin.sock';
 
 function sink(columns?: number, color = false): TextSink {
-  return { write: () => undefined, columns, color, closed: new AbortController().signal };
+  return {
+    write: () => undefined,
+    columns,
+    color,
+    closed: new AbortController().signal,
+    drained: () => Promise.resolve(),
+  };
 }
 
 interface Row {

@@ -2,11 +2,11 @@
 import { test } from 'tap';
 import {
   allowResultSchema,
-  auditVerifyResultSchema,
   type ConnectionView,
   diskListSchema,
   diskViewSchema,
 } from '../../src/admin/api.js';
+import { auditVerifyResultSchema } from '../../src/admin/api-audit.js';
 import { checkResultSchema, setListSchema, setViewSchema } from '../../src/admin/api-sets.js';
 import {
   CHECK,
@@ -205,7 +205,9 @@ void test('transcript: help of every command', async (t) => {
     ...[
       'status',
       'events',
+      'doctor',
       'audit verify',
+      'audit export',
       'reload',
       'dev',
       'daemon',

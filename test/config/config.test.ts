@@ -32,6 +32,7 @@ void test('an empty file gives the documented defaults', (t) => {
       tlsFiles: null,
     },
     admin: { socket: '/run/keyhold/admin.sock' },
+    audit: { anchorIntervalMs: null, syslog: false },
     metrics: { listen: { host: '127.0.0.1', port: 9754 } },
     dataPlane: { shards: 0, xts: 'auto', engine: 'auto', busyPollUs: 100 },
     platformKey: null,
@@ -169,7 +170,30 @@ void test('empty strings stand for nothing', (t) => {
   t.end();
 });
 
+void test('anchors of the audit log are off for nothing and for zero', (t) => {
+  for (const text of ['', '0', '0s']) {
+    const { audit } = parseConfig(`[audit]\nanchor_interval = "${text}"`, PATH);
+    t.equal(audit.anchorIntervalMs, null, text);
+  }
+  t.end();
+});
+
+void test('anchors of the audit log reach their places', (t) => {
+  const text = '[audit]\nanchor_interval = "10m"\nanchor = "syslog"\nanchor_socket = "/log"';
+  const { audit } = parseConfig(text, PATH);
+  t.same(audit, { anchorIntervalMs: 600_000, syslog: true, syslogSocket: '/log' });
+  t.end();
+});
+
 for (const [text, message] of [
+  [
+    '[audit]\nanchor_interval = "10"',
+    'audit.anchor_interval: expected a duration between 1s and 24h, or nothing, got "10"',
+  ],
+  ['[audit]\nanchor_interval = "999ms"', /^audit.anchor_interval: expected a duration between 1s/],
+  ['[audit]\nanchor_interval = "25h"', /^audit.anchor_interval: expected a duration between 1s/],
+  ['[audit]\nanchor = "email"', /^audit.anchor: expected one of "log"/],
+  ['[audit]\nanchor_socket = "log"', /^audit.anchor_socket: expected an absolute path/],
   ['state_dri = "/x"', 'state_dri: unknown field, did you mean state_dir?'],
   ['[nbd]\nsokcet = "/x"', 'nbd.sokcet: unknown field, did you mean socket?'],
   ['[identiy.prod]\nkind = "azure-cli"', 'identiy: unknown field, did you mean identity?'],

@@ -5,8 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   type AdminEvent,
-  type AuditVerifyResult,
-  auditVerifyResultSchema,
   reloadResultSchema,
   changeAllowRequestSchema,
   connectionListSchema,
@@ -22,6 +20,7 @@ import {
   type Status,
   statusSchema,
 } from '../../../src/admin/api.js';
+import { type AuditVerifyResult, auditVerifyResultSchema } from '../../../src/admin/api-audit.js';
 import {
   type CheckResult,
   checkResultSchema,

@@ -27,6 +27,7 @@ export async function cli(args: readonly string[], options: CliOptions = {}): Pr
     columns: options.columns,
     color: options.color ?? false,
     closed: new AbortController().signal,
+    drained: () => Promise.resolve(),
   });
   const io: CliIo = {
     env: { HOME: '/nonexistent', ...options.env },
