@@ -24,6 +24,8 @@ export const REVOKE_WHEN = ['any', 'all'] as const;
 export const ON_EXPIRY = ['ignore', 'warn', 'offline'] as const;
 export const DENIED_MEANS = ['offline', 'lease'] as const;
 export const PROFILE_NAMES = ['strict', 'default', 'azure'] as const;
+/** An hour. */
+const DRILL_MS_MAX = 3_600_000;
 export const SCENARIOS = ['disable', 'delete', 'outage'] as const;
 
 export const setKeyViewSchema = z
@@ -105,6 +107,8 @@ export const setViewSchema = z
       })
       .nullable(),
     purge: z.object({ startedAt: time, finishedAt: time.nullable() }).nullable(),
+    /** Verdicts are simulated until then. */
+    drill: z.object({ scenario: z.enum(SCENARIOS), endsAt: time }).nullable(),
   })
   .meta({ id: 'EncryptionSet', description: 'An encryption set.' });
 export type SetView = z.infer<typeof setViewSchema>;
@@ -189,6 +193,15 @@ export const impactSchema = z
   .meta({ id: 'Impact', description: 'What would happen to the disks of a set, and to whom.' });
 export type Impact = z.infer<typeof impactSchema>;
 
+export const drillRequestSchema = z
+  .strictObject({
+    scenario: z.enum(SCENARIOS),
+    /** When it ends at the latest, in ms: at most an hour. */
+    durationMs: z.int().min(1).max(DRILL_MS_MAX),
+  })
+  .meta({ id: 'Drill', description: 'Simulated verdicts about the keys of a set.' });
+export type DrillRequest = z.infer<typeof drillRequestSchema>;
+
 export const confirmRequestSchema = z
   .strictObject({
     /** The name of the set or disk, once more. */
@@ -235,6 +248,8 @@ export interface SetServices {
   rotateSet(name: string, caller: Caller): Promise<SetView>;
   assignKey(name: string, request: AssignKeyRequest, caller: Caller): Promise<SetView>;
   impactOfSet(name: string, query: ImpactQuery): Promise<Impact>;
+  beginDrill(name: string, request: DrillRequest, caller: Caller): Promise<SetView>;
+  endDrill(name: string, caller: Caller): Promise<SetView>;
   purgeSet(name: string, request: ConfirmRequest, caller: Caller): Promise<PurgeReceipt>;
   deleteSet(name: string, caller: Caller): Promise<void>;
 }

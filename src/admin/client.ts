@@ -36,6 +36,7 @@ import {
   purgeReceiptSchema,
   type AssignKeyRequest,
   type ConfirmRequest,
+  type DrillRequest,
   type Impact,
   type ImpactQuery,
   type PurgeReceipt,
@@ -79,6 +80,8 @@ export interface AdminClient {
   rotateSet(name: string): Promise<SetView>;
   assignKey(name: string, request: AssignKeyRequest): Promise<SetView>;
   impactOfSet(name: string, query: ImpactQuery): Promise<Impact>;
+  beginDrill(name: string, request: DrillRequest): Promise<SetView>;
+  endDrill(name: string): Promise<SetView>;
   purgeSet(name: string, request: ConfirmRequest): Promise<PurgeReceipt>;
   deleteSet(name: string): Promise<void>;
   listDisks(): Promise<DiskView[]>;
@@ -138,6 +141,9 @@ export function createAdminClient(options: {
     assignKey: (name, body) => post(`${setPath(name)}/assign-key`, setViewSchema, body),
     impactOfSet: (name, query) =>
       get(`${setPath(name)}/impact?${new URLSearchParams(query).toString()}`, impactSchema),
+    beginDrill: (name, body) => post(`${setPath(name)}/drill`, setViewSchema, body),
+    endDrill: (name) =>
+      call(link, { method: 'DELETE', path: `${setPath(name)}/drill` }, setViewSchema),
     purgeSet: (name, body) => post(`${setPath(name)}/purge`, purgeReceiptSchema, body),
     checkSet: (name) => post(`${setPath(name)}/check`, checkResultSchema),
     deleteSet: (name) => callWithoutAnswer(link, { method: 'DELETE', path: setPath(name) }),

@@ -25,6 +25,7 @@ import {
   setViewSchema,
   assignKeyRequestSchema,
   confirmRequestSchema,
+  drillRequestSchema,
   impactSchema,
   purgeReceiptSchema,
   updateSetRequestSchema,
@@ -57,6 +58,7 @@ type JsonSchema = Record<string, unknown>;
 const NAMED_SCHEMAS = [
   assignKeyRequestSchema,
   confirmRequestSchema,
+  drillRequestSchema,
   impactSchema,
   purgeReceiptSchema,
   updateSetRequestSchema,

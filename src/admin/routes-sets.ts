@@ -6,6 +6,7 @@ import {
   checkResultSchema,
   confirmRequestSchema,
   createSetRequestSchema,
+  drillRequestSchema,
   impactQuerySchema,
   impactSchema,
   purgeReceiptSchema,
@@ -128,6 +129,7 @@ function keyRoutes(): AdminRoute[] {
       call: (services, { params, query }) =>
         services.impactOfSet(nameOf(params), query as z.infer<typeof impactQuerySchema>),
     },
+    ...drillRoutes(),
     {
       ...one('set', 'purge'),
       method: 'POST',
@@ -140,6 +142,34 @@ function keyRoutes(): AdminRoute[] {
         const request = body as z.infer<typeof confirmRequestSchema>;
         return services.purgeSet(nameOf(params), request, caller);
       },
+    },
+  ];
+}
+
+function drillRoutes(): AdminRoute[] {
+  const common = { url: '/v1/sets/:name/drill', params: nameParamsSchema, status: 200 } as const;
+  return [
+    {
+      ...common,
+      method: 'POST',
+      role: 'admin',
+      operationId: 'beginDrill',
+      summary: 'Simulates verdicts about the keys of the set for a time; what follows is real',
+      body: drillRequestSchema,
+      answer: setViewSchema,
+      call: (services, { params, body, caller }) => {
+        const request = body as z.infer<typeof drillRequestSchema>;
+        return services.beginDrill(nameOf(params), request, caller);
+      },
+    },
+    {
+      ...common,
+      method: 'DELETE',
+      role: 'admin',
+      operationId: 'endDrill',
+      summary: 'Ends a drill, and asks the vaults again',
+      answer: setViewSchema,
+      call: (services, { params, caller }) => services.endDrill(nameOf(params), caller),
     },
   ];
 }

@@ -18,6 +18,7 @@ import type {
   AssignKeyRequest,
   CheckResult,
   ConfirmRequest,
+  DrillRequest,
   CreateSetRequest,
   Impact,
   ImpactQuery,
@@ -136,6 +137,16 @@ export class DaemonServices implements AdminServices {
   // eslint-disable-next-line @typescript-eslint/require-await -- what it throws must be a rejection
   async impactOfSet(name: string, query: ImpactQuery): Promise<Impact> {
     return this.#options.sets.impact(name, query);
+  }
+
+  async beginDrill(name: string, request: DrillRequest, caller: Caller): Promise<SetView> {
+    return this.#command('set-drill', name, caller, () =>
+      Promise.resolve().then(() => this.#options.sets.beginDrill(name, request)),
+    );
+  }
+
+  async endDrill(name: string, caller: Caller): Promise<SetView> {
+    return this.#command('set-drill-end', name, caller, () => this.#options.sets.endDrill(name));
   }
 
   async purgeSet(name: string, { confirm }: ConfirmRequest, caller: Caller): Promise<PurgeReceipt> {

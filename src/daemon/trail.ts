@@ -114,6 +114,9 @@ export class Trail {
       const kind = trouble === null ? 'rotation-recovered' : 'rotation-failed';
       this.#note(kind, { set: set.name, code: trouble?.code, message: trouble?.message });
     });
+    events.on('drill', ({ set, on, scenario }) =>
+      this.#note(on ? 'drill-began' : 'drill-ended', { set: set.name, scenario }),
+    );
     events.on('purged', ({ set, receipt }) =>
       this.#note('set-purged', { set: set.name, id: set.id, ...receipt }),
     );

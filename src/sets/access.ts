@@ -113,6 +113,8 @@ export interface SetEvents {
   /** No header depends on these versions any more. */
   retired: { readonly set: SetIdentity; readonly kids: readonly string[] };
   rotation: { readonly set: SetIdentity; readonly trouble: RotationTrouble | null };
+  /** Verdicts are simulated, or no longer. */
+  drill: { readonly set: SetIdentity; readonly on: boolean; readonly scenario: string };
   purged: { readonly set: SetIdentity; readonly receipt: PurgeReceipt };
   deleted: { readonly set: SetIdentity };
 }

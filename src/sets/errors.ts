@@ -79,6 +79,11 @@ export const codes = defineErrors({
     summary: 'What destroys keys must be confirmed by the name of the object.',
     hint: 'repeat the command with --confirm and the name of the set or disk',
   },
+  ERR_SET_DRILL: {
+    kind: 'conflict',
+    summary: 'A drill of the set is on, is not on, or cannot be held.',
+    hint: 'keyhold set show SET tells of a drill; it ends by itself',
+  },
   ERR_SET_PURGED: {
     kind: 'conflict',
     summary: 'The encryption set was purged; its keys are gone for ever.',

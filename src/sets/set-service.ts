@@ -16,6 +16,7 @@ import {
   type SetPolicy,
 } from './create-set.js';
 import { purgedError } from './denials.js';
+import { drillError, DrillVault } from './drill.js';
 import type { EncryptionSet } from './encryption-set.js';
 import { codes } from './errors.js';
 import { impactOf, type Scenario, type SetImpact } from './impact.js';
@@ -53,6 +54,7 @@ export class SetService {
   readonly #context: WrapContext;
   readonly #records: RecordStore<SetRecord>;
   readonly #scheduler: ProbeScheduler;
+  readonly #drills: DrillVault;
   readonly #sets = new Map<string, LiveSet>();
   readonly #broken = new Map<string, BrokenRecord>();
   /** Names that a create or delete is at work on. */
@@ -197,10 +199,49 @@ export class SetService {
     return impactOf(set, this.#options.disks().facts(set.id), { ...question, nowMs });
   }
 
+  /**
+   * Simulates the scenario for the set's own keys until `endDrill`, or for `durationMs`: what follows
+   * is real, disks included. Throws ERR_SET_DRILL for a key that another set uses too.
+   */
+  beginDrill(name: string, request: { scenario: Scenario; durationMs: number }): SetView {
+    const live = this.#usable(name);
+    const kids = live.set.record.keys.map(({ kid }) => kid);
+    if (kids.length === 0) throw drillError(name, 'it has no customer key that could be denied');
+    const other = this.list().find(
+      (set) => set !== live.set && set.record.keys.some(({ kid }) => kids.includes(kid)),
+    );
+    if (other !== undefined) {
+      throw drillError(name, `set ${other.name} uses the same key, expected a key of its own`);
+    }
+    this.#drills.begin({ set: name, kids, ...request }, () =>
+      this.#tellDrill(live, request, false),
+    );
+    this.#tellDrill(live, request, true);
+    return this.#view(live, null);
+  }
+
+  /** Throws ERR_SET_DRILL when none is on. Resolves when the vaults have been asked again. */
+  async endDrill(name: string): Promise<SetView> {
+    const live = this.#get(name);
+    const drill = this.#drills.end(name);
+    if (drill === undefined) throw drillError(name, 'none is on');
+    this.#tellDrill(live, drill, false);
+    await live.set.probe();
+    return this.#view(live, null);
+  }
+
+  #tellDrill({ set }: LiveSet, { scenario }: { scenario: Scenario }, on: boolean): void {
+    this.events.emit('drill', { set: set.ref, on, scenario });
+  }
+
   /** Cryptographic erasure (docs/KEYS.md section 6). */
   async purge(name: string, confirmation: string): Promise<PurgeReceipt> {
     return this.#exclusively(name, async () => {
       const live = this.#get(name);
+      // What a drill says is no reason to destroy anything.
+      if (this.#drills.of(name) !== undefined) {
+        throw drillError(name, 'one is on, expected none for a purge');
+      }
       await assertPurgeable(live.set, confirmation);
       return live.purge();
     });
@@ -240,6 +281,7 @@ export class SetService {
 
   /** Ends probing and every lease, wipes every set key. */
   close(): void {
+    this.#drills.close();
     this.#scheduler.close();
     for (const live of this.#sets.values()) live.close('shutdown');
   }
@@ -274,7 +316,13 @@ export class SetService {
   #view(live: LiveSet, headers: HeaderReport[] | null): SetView {
     const { set, rewrapper, revocation } = live;
     const disks = this.#options.disks().names(set.id);
-    return viewSet(set, { disks, headers, trouble: rewrapper.trouble, revocation });
+    return viewSet(set, {
+      disks,
+      headers,
+      trouble: rewrapper.trouble,
+      revocation,
+      drill: this.#drills.of(set.name),
+    });
   }
 
   #assemble(record: SetRecord): LiveSet {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Verdict } from '../vault/types.js';
 import type { GrantedBy, RotationTrouble, SetAccess } from './access.js';
+import type { Drill } from './drill.js';
 import type { EncryptionSet, KeyStatus } from './encryption-set.js';
-import { CONFIRMATION_MS } from './impact.js';
+import { CONFIRMATION_MS, type Scenario } from './impact.js';
 import type { RevocationTimes } from './live-set.js';
 import type { HeaderReport } from './ports.js';
 import type { KeyRole, RevocationMode, SetRecord } from './record.js';
@@ -71,6 +72,8 @@ export interface SetView {
     maxSeconds: number | null;
   } | null;
   readonly purge: { startedAt: string; finishedAt: string | null } | null;
+  /** Verdicts are simulated until then. */
+  readonly drill: { scenario: Scenario; endsAt: string } | null;
 }
 
 /** A version that the set has left behind. */
@@ -101,6 +104,7 @@ export function viewSet(
     headers: readonly HeaderReport[] | null;
     trouble: RotationTrouble | undefined;
     revocation: RevocationTimes | undefined;
+    drill: Drill | undefined;
   },
 ): SetView {
   const { record, access } = set;
@@ -133,6 +137,13 @@ export function viewSet(
       record.purge === null
         ? null
         : { startedAt: record.purge.startedAt, finishedAt: record.purge.finishedAt },
+    drill:
+      known.drill === undefined
+        ? null
+        : {
+            scenario: known.drill.scenario,
+            endsAt: new Date(known.drill.endsAtMs).toISOString(),
+          },
   };
 }
 

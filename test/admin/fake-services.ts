@@ -106,6 +106,7 @@ export const SET: SetView = {
   rotationTrouble: null,
   revocation: { deadlineSeconds: 11, lastSeconds: null, maxSeconds: null },
   purge: null,
+  drill: null,
 };
 
 export const IMPACT: Impact = {
@@ -184,6 +185,8 @@ export function createFakeServices(): FakeServices {
     rotateSet: (name) => answer(SET, 'rotateSet', name),
     assignKey: (name, request) => answer(SET, 'assignKey', name, request),
     impactOfSet: (name, query) => answer(IMPACT, 'impactOfSet', name, query),
+    beginDrill: (name, request) => answer(SET, 'beginDrill', name, request),
+    endDrill: (name) => answer(SET, 'endDrill', name),
     purgeSet: (name, request) => answer(PURGED, 'purgeSet', name, request),
     deleteSet: (name) => answer(undefined, 'deleteSet', name),
     listDisks: () => answer([DISK], 'listDisks'),

@@ -29,6 +29,7 @@ void test('the document is OpenAPI 3.1 and names every operation', async (t) => 
   t.same(operations.sort(), [
     'assignKey: post /v1/sets/{name}/assign-key',
     'attachDisk: post /v1/disks/{name}/attach',
+    'beginDrill: post /v1/sets/{name}/drill',
     'changeAllow: patch /v1/disks/{name}/allow',
     'checkSet: post /v1/sets/{name}/check',
     'createDisk: post /v1/disks',
@@ -37,6 +38,7 @@ void test('the document is OpenAPI 3.1 and names every operation', async (t) => 
     'deleteSet: delete /v1/sets/{name}',
     'detachDisk: post /v1/disks/{name}/detach',
     'doctor: post /v1/doctor',
+    'endDrill: delete /v1/sets/{name}/drill',
     'eraseDisk: post /v1/disks/{name}/erase',
     'events: get /v1/events',
     'exportAudit: get /v1/audit/export',

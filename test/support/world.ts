@@ -38,6 +38,7 @@ const SET_EVENTS = [
   'retired',
   'rotation',
   'purged',
+  'drill',
 ] as const;
 const DISK_EVENTS = [
   'created',

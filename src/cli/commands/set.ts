@@ -13,6 +13,7 @@ import {
 } from '../context.js';
 import { EXIT_CODES, type ExitCode } from '../exit-codes.js';
 import { plain } from '../text.js';
+import { addDrillCommand } from './set-drill.js';
 import { addKeyCommands } from './set-keys.js';
 import { addCreateCommand, addUpdateCommand } from './set-policy.js';
 import { formatCheck, formatSet, formatSetList } from '../views/set.js';
@@ -22,6 +23,7 @@ export function addSetCommands(program: Command, context: CliContext): void {
   addCreateCommand(set, context);
   addUpdateCommand(set, context);
   addKeyCommands(set, context);
+  addDrillCommand(set, context);
   addCommand(set, 'list', 'list the sets').action(async (_options: object, command: Command) => {
     const sets = await (await connect(context, command)).listSets();
     if (isJson(command)) printJson(context, { sets });

@@ -57,6 +57,10 @@ export function formatSet(io: CliIo, set: SetView): string {
       paint(io.stdout, plain(text), 'yellow'),
     ]),
     ['purged', set.purge === null ? undefined : (set.purge.finishedAt ?? 'not finished yet')],
+    [
+      'drill',
+      set.drill === null ? undefined : `${set.drill.scenario}, simulated until ${set.drill.endsAt}`,
+    ],
     ['lease left', formatLease(set.leaseSecondsLeft)],
     ['on revoke', set.mode],
     ['revoked when', set.keys.length > 1 ? `${set.revokeWhen} key is denied` : undefined],

@@ -202,6 +202,7 @@ export const GRANTED_SET: SetView = {
   rotationTrouble: null,
   revocation: { deadlineSeconds: 11, lastSeconds: 0.0125, maxSeconds: 2.5 },
   purge: null,
+  drill: null,
 };
 
 export const DENIED_SET: SetView = {
