@@ -17,8 +17,11 @@
 #include <string>
 #include <vector>
 
+#include "core/keys/platform_key.h"
 #include "core/keys/set_key.h"
+#include "core/xts/double_cipher.h"
 #include "test/aes_schedule.h"
+#include "test/plane_fixture.h"
 #include "test/random_bytes.h"
 
 // The search reads every byte of every writable mapping, also what the sanitizers fence off.
@@ -264,6 +267,49 @@ TEST_P(KeyResidue, KeysInUseLieInSecretMemoryOnlyAndNowhereAfterTheWipe) {
   dek.reset();
   cipher->Wipe();
   key->Wipe();
+  const auto offline = needles.Find(true);
+  EXPECT_TRUE(offline.empty()) << "anywhere after the wipe:" << Join(offline);
+}
+
+/// A platform key in a file, read back by the test into secret memory alone.
+std::shared_ptr<PlatformKey> KnownPlatformKey(const std::string& path, Needles* needles) {
+  EXPECT_TRUE(PlatformKey::CreateFile(path).ok());
+  SecretBuffer content = SecretBuffer::Allocate(kPlatformKeyBytes).Take();
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  EXPECT_EQ(read(fd, content.bytes().data(), kPlatformKeyBytes), ssize_t{kPlatformKeyBytes});
+  close(fd);
+  needles->AddSchedule("platform key", content.bytes());
+  return PlatformKey::Load(path, false).Take();
+}
+
+TEST_P(KeyResidue, BothLayersLieInSecretMemoryOnlyAndNowhereAfterTheWipe) {
+  Needles needles;
+  const test::TempDirectory directory;
+  const std::vector<uint8_t> aad(100, 0x11);
+  std::shared_ptr<PlatformKey> platform = KnownPlatformKey(directory.File("key"), &needles);
+  const std::shared_ptr<SetKey> key = ReceiveKnown(&needles);
+  const SealedSetKey sealed = platform->SealSetKey(*key, aad).Take();
+  EXPECT_TRUE(platform->OpenSetKey(sealed, aad).Take()->Equals(*key));
+  const NewDek created = key->CreateDek(aad).Take();
+  const NewDek outer_created = platform->CreateDek(aad).Take();
+  const auto other = SetKey::Generate().Take();
+  EXPECT_TRUE(key->ResealDek(created.sealed, aad, created.digest, *other, aad).ok());
+  std::unique_ptr<xts::Cipher> cipher;
+  {
+    const SecretBuffer dek = key->OpenDek(created.sealed, aad, created.digest).Take();
+    const SecretBuffer outer =
+        platform->OpenDek(outer_created.sealed, aad, outer_created.digest).Take();
+    AddDek(&needles, dek);
+    AddDek(&needles, outer);
+    cipher = xts::CreateDoubleCipher(GetParam(), dek.bytes(), outer.bytes(), 4096).Take();
+  }
+  UseCipher(*cipher);
+  const auto online = needles.Find(false);
+  EXPECT_TRUE(online.empty()) << "outside secret memory while in use:" << Join(online);
+
+  cipher->Wipe();
+  key->Wipe();
+  platform.reset();
   const auto offline = needles.Find(true);
   EXPECT_TRUE(offline.empty()) << "anywhere after the wipe:" << Join(offline);
 }

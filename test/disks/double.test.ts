@@ -6,6 +6,7 @@ import type { CreateDiskOptions } from '../../src/disks/create-disk.js';
 import { decodeOuterHeaderPair } from '../../src/luks2/header-pair.js';
 import { DATA_OFFSET_BYTES, HEADER_BYTES } from '../../src/luks2/layout.js';
 import { FakePlatformKey } from '../support/fake-seal.js';
+import { runOk } from '../support/process.js';
 import { World } from '../support/world.js';
 
 const SIZE_BYTES = 1 << 20;
@@ -88,6 +89,16 @@ void test('nothing of the inner header can be read in the store', async (t) => {
   const inner = (await readFile(storeOf(world))).subarray(DATA_OFFSET_BYTES);
   t.notOk(inner.includes('LUKS'));
   t.notOk(inner.includes(world.sets.get('s').id));
+});
+
+void test('cryptsetup shows the outer container with its token and the hole rule', async (t) => {
+  const world = await withDoubleDisk(t, { sectorSizeBytes: 4096 });
+  const dump = await runOk('cryptsetup', ['luksDump', storeOf(world)]);
+  t.match(dump, /offset: 16777216 \[bytes\]/);
+  t.match(dump, /sector: 4096 \[bytes\]/);
+  t.match(dump, /0: keyhold/);
+  t.match(dump, /Requirements:\s+keyhold-holes/);
+  t.match(dump, new RegExp(`UUID:\\s+${world.disks.view('d').uuid}`));
 });
 
 for (const [container, offset] of [
