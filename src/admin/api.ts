@@ -80,6 +80,8 @@ export const diskViewSchema = z
     leaseSecondsLeft: seconds.nullable(),
     readOnly: z.boolean(),
     dmCrypt: z.boolean(),
+    /** Encrypted twice: also under the platform key. */
+    double: z.boolean(),
     /** Clients are told that seeking is slow. */
     rotational: z.boolean(),
     /** Data goes past the page cache, or the store is refused. */
@@ -211,6 +213,8 @@ export const statusSchema = z
     /** URL of the metrics; null when they are off. */
     metrics: z.string().nullable(),
     adminSocket: z.string(),
+    /** Id of this host's platform key; null when it has none. */
+    platformKey: z.string().nullable(),
     sets: z.object({
       total: count,
       unknown: count,

@@ -156,7 +156,10 @@ async function start(
   stops.push(() => vault.close());
   const platformKey = openPlatformKey(config.platformKey, { addon, credentialsDirectory, logger });
   const platform = platformKeySource(platformKey);
-  const core = createCore({ config, logger, addon, clock, vault, platform });
+  const core = {
+    ...createCore({ config, logger, addon, clock, vault, platform }),
+    platformKey: platformKey?.id ?? null,
+  };
   const { sets, disks, plane, alarms } = core;
   stops.push(() => plane.stop());
   const metrics = new Metrics({ sources: createMetricsSources(core), version });
@@ -285,7 +288,7 @@ async function serve(options: {
   audit: AuditLog;
   metrics: Metrics;
   trail: Trail;
-  core: Core;
+  core: Core & { readonly platformKey: string | null };
   stops: Array<() => Promise<void> | void>;
 }): Promise<DaemonServices> {
   const { config, sockets, logger, version, audit, metrics, trail, core, stops } = options;
@@ -304,6 +307,7 @@ async function serve(options: {
       nbd,
       metricsUrl: metricsServer?.url ?? null,
       adminSocket,
+      platformKey: core.platformKey,
       identities: Object.keys(config.identities),
     }),
     sets,
@@ -347,7 +351,7 @@ async function openMetrics(options: {
 function createDoctor(options: {
   config: FilledConfig;
   credentialsDirectory: string | undefined;
-  core: Core;
+  core: Core & { readonly platformKey: string | null };
 }): Doctor {
   const { config, credentialsDirectory, core } = options;
   const { sets, plane, clock, addon } = core;

@@ -49,6 +49,7 @@ export interface DaemonFacts {
   readonly nbd: readonly string[];
   readonly metricsUrl: string | null;
   readonly adminSocket: string;
+  readonly platformKey: string | null;
   /** Names of the config's identities. */
   readonly identities: readonly string[];
 }
@@ -78,7 +79,7 @@ export class DaemonServices implements AdminServices {
 
   status(): Promise<Status> {
     const { facts, plane, alarms, clock } = this.#options;
-    const { version, startedAtMs, xtsKernel, nbd, metricsUrl, adminSocket } = facts();
+    const { version, startedAtMs, xtsKernel, nbd, metricsUrl, adminSocket, platformKey } = facts();
     return Promise.resolve({
       version,
       pid: process.pid,
@@ -90,6 +91,7 @@ export class DaemonServices implements AdminServices {
       nbd: [...nbd],
       metrics: metricsUrl,
       adminSocket,
+      platformKey,
       sets: this.#countSets(),
       disks: this.#countDisks(),
       connections: plane.connections().length,

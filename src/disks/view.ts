@@ -22,6 +22,7 @@ export interface DiskView {
   readonly leaseSecondsLeft: number | null;
   readonly readOnly: boolean;
   readonly dmCrypt: boolean;
+  readonly double: boolean;
   readonly rotational: boolean;
   readonly direct: boolean;
   /** Empty when it has none. */
@@ -51,6 +52,7 @@ export function viewDisk(runner: DiskRunner): DiskView {
     leaseSecondsLeft: set === undefined ? null : secondsLeft(set),
     readOnly: record.readOnly,
     dmCrypt: record.dmCrypt,
+    double: record.double,
     rotational: record.rotational,
     direct: record.store.direct,
     description: record.description,

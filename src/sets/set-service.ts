@@ -61,14 +61,9 @@ export class SetService {
   readonly #busy = new Set<string>();
 
   constructor(options: SetServiceOptions) {
-    const {
-      vault,
-      custody,
-      clock,
-      random,
-      logger,
-      platform = platformKeySource(undefined),
-    } = options;
+    const { custody, clock, random, logger, platform = platformKeySource(undefined) } = options;
+    this.#drills = new DrillVault({ vault: options.vault, clock });
+    const vault = this.#drills;
     const unwrapTimeoutMs = options.timeoutMs ?? PROBE_TIMEOUT_MS_DEFAULT;
     this.#options = options;
     this.#context = { vault, custody, clock, random, platform, unwrapTimeoutMs };

@@ -10,6 +10,7 @@ import {
 import type { Clock } from '../../src/base/clock.js';
 import { defineErrors, errorTable, KeyholdError } from '../../src/base/errors.js';
 import type { Random } from '../../src/base/random.js';
+import '../../src/vault/errors.js';
 import type {
   DekDigest,
   DekToOpen,
@@ -30,15 +31,13 @@ import type {
 import { fakePlatformKey, newDek, openFakeDek, seal, unseal } from './fake-seal.js';
 
 // The kinds of errors that belong to areas which these fakes stand in for.
-if (!errorTable().some(([code]) => code === 'ERR_KEY_UNWRAP_DENIED')) {
+if (!errorTable().some(([code]) => code === 'ERR_DEK_UNSEAL')) {
   const spec = (kind: 'key-inaccessible' | 'unavailable' | 'integrity' | 'conflict') => ({
     kind,
     summary: 'Fake.',
     hint: 'fake',
   });
   defineErrors({
-    ERR_KEY_UNWRAP_DENIED: spec('key-inaccessible'),
-    ERR_KEY_UNWRAP_NO_ANSWER: spec('unavailable'),
     ERR_DEK_UNSEAL: spec('integrity'),
     ERR_DEK_DIGEST: spec('integrity'),
     ERR_SET_KEY_UNSEAL: spec('integrity'),

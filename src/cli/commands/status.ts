@@ -59,6 +59,7 @@ function formatStatus(io: CliIo, status: Status): string {
     ['nbd', plain(status.nbd.join(', '))],
     ['metrics', plain(status.metrics ?? 'off')],
     ['admin', plain(status.adminSocket)],
+    ['platform key', status.platformKey ?? undefined],
   ]);
   const alarms = status.alarms.map(({ name, message, since }) => {
     const title = paint(io.stdout, `alarm ${plain(name)}`, 'red');

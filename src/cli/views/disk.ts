@@ -77,6 +77,7 @@ export function formatDisk(io: CliIo, disk: DiskDetail): string {
   const traits = [
     `${disk.sectorSizeBytes}-byte sectors`,
     disk.dmCrypt ? 'dm-crypt compatible' : 'thin',
+    ...(disk.double ? ['encrypted twice'] : []),
     ...(disk.readOnly ? ['read-only'] : []),
     ...(disk.rotational ? ['rotational'] : []),
     ...(disk.direct ? ['direct i/o'] : []),
