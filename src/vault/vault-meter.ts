@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Clock, Timer } from '../base/clock.js';
+import { KeyholdError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import { WINDOW_UNITS } from './cost.js';
+import { codes } from './errors.js';
+import { TokenBucket } from './token-bucket.js';
+
+/*
+ * The shares of one vault:
+ *
+ *   4000 units in 10 s ─┬─ probes   1/2   only probes
+ *    (what a vault      ├─ bulk     1/4   unwraps, reads, rewraps; probes when they need more
+ *     answers)          └─ others   1/4   never used up by us, but by confirmations of denials
+ *
+ * Half for probes carries 112 of the dearest keys (RSA 4096 in an HSM) every 10 s. A quarter is left
+ * to the vault's other users (a second host, the customer's own applications), whose calls are
+ * counted with ours. It also takes up the confirmations when all keys are revoked at once: those do
+ * not wait, since every moment they waited would be one more in which keys stand in memory.
+ */
+const PROBE_SHARE = 1 / 2;
+const BULK_SHARE = 1 / 4;
+
+/** Calls that may wait: ten for each of a hundred sets. */
+export const BULK_QUEUE_MAX = 1000;
+
+/** After this long whoever asked has given up, or should hear of it. */
+export const BULK_WAIT_MS_MAX = 120_000;
+
+/** What confirmations may take from bulk in advance: one window of its share, not more. */
+const BULK_DEBT_UNITS_MAX = WINDOW_UNITS * BULK_SHARE;
+
+/** Pauses after 429 without Retry-After, as Key Vault's guide advises: 1, 2, 4, 8, 16 s. */
+const HOLD_MS_MIN = 1000;
+const HOLD_DOUBLINGS_MAX = 4;
+
+/** Hosts that a vault throttled together must not come back together. */
+const HOLD_JITTER = 0.2;
+
+interface Waiter {
+  readonly units: number;
+  readonly admit: () => void;
+  readonly refuse: (error: Error) => void;
+}
+
+/** The budget of one vault. */
+export class VaultMeter {
+  readonly #vault: string;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #probeBucket: TokenBucket;
+  readonly #bulkBucket: TokenBucket;
+  readonly #probes: Waiter[] = [];
+  readonly #bulk: Waiter[] = [];
+  #timer: Timer | undefined;
+  #holdUntilBootMs = 0;
+  #throttlesInRow = 0;
+  #throttled = 0;
+
+  constructor(options: { vault: string; clock: Clock; random: Random }) {
+    const { vault, clock, random } = options;
+    this.#vault = vault;
+    this.#clock = clock;
+    this.#random = random;
+    const nowBootMs = clock.bootMs();
+    const share = (part: number): TokenBucket =>
+      new TokenBucket({ unitsPerWindow: WINDOW_UNITS * part, nowBootMs });
+    this.#probeBucket = share(PROBE_SHARE);
+    this.#bulkBucket = share(BULK_SHARE);
+  }
+
+  /** Nothing waits and nothing would be forgotten with it but the count of throttled calls. */
+  get idle(): boolean {
+    const { bulkTokens, probeTokens } = this.sample();
+    const full =
+      bulkTokens >= this.#bulkBucket.capacity && probeTokens >= this.#probeBucket.capacity;
+    return full && this.#held() === 0 && this.#probes.length + this.#bulk.length === 0;
+  }
+
+  sample(): { probeTokens: number; bulkTokens: number; throttled: number } {
+    const nowBootMs = this.#clock.bootMs();
+    return {
+      probeTokens: this.#probeBucket.tokens(nowBootMs),
+      bulkTokens: this.#bulkBucket.tokens(nowBootMs),
+      throttled: this.#throttled,
+    };
+  }
+
+  takeProbe(units: number, latestBootMs: number | undefined): Promise<void> {
+    const nowBootMs = this.#clock.bootMs();
+    if (latestBootMs !== undefined && latestBootMs <= nowBootMs) {
+      this.#chargeBulk(units);
+      return Promise.resolve();
+    }
+    if (this.#probes.length === 0 && this.#chargeProbe(units)) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      let limit: Timer | undefined;
+      const admit = (): void => {
+        limit?.cancel();
+        resolve();
+      };
+      const waiter: Waiter = { units, admit, refuse: reject };
+      this.#probes.push(waiter);
+      this.#arm();
+      if (latestBootMs === undefined) return;
+      limit = this.#clock.setTimer(latestBootMs - nowBootMs, () => {
+        remove(this.#probes, waiter);
+        this.#chargeBulk(units);
+        admit();
+        this.#arm();
+      });
+    });
+  }
+
+  async takeBulk(units: number, signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted();
+    if (this.#mayBulk(units) && this.#bulk.length === 0) {
+      this.#bulkBucket.charge(units, this.#clock.bootMs());
+      return;
+    }
+    if (this.#bulk.length >= BULK_QUEUE_MAX) {
+      throw new KeyholdError(
+        codes.ERR_VAULT_BUDGET_FULL,
+        `calling ${this.#vault}: ${this.#bulk.length} calls wait for its budget, ` +
+          `expected fewer than ${BULK_QUEUE_MAX}`,
+        { fields: { vault: this.#vault, expected: BULK_QUEUE_MAX, actual: this.#bulk.length } },
+      );
+    }
+    await this.#waitBulk(units, signal);
+  }
+
+  correct(units: number): void {
+    if (units > 0) this.#chargeBulk(units);
+    else this.#bulkBucket.charge(units, this.#clock.bootMs());
+    this.#serve();
+  }
+
+  throttled(retryAfterMs: number | undefined): void {
+    this.#throttled += 1;
+    const nowBootMs = this.#clock.bootMs();
+    // Calls that were under way together are throttled together; that counts once.
+    if (this.#held() === 0) this.#throttlesInRow += 1;
+    const doublings = Math.min(this.#throttlesInRow - 1, HOLD_DOUBLINGS_MAX);
+    const pauseMs = retryAfterMs ?? HOLD_MS_MIN * 2 ** doublings;
+    const jittered = pauseMs * (1 + HOLD_JITTER * this.#random.fraction());
+    this.#holdUntilBootMs = Math.max(this.#holdUntilBootMs, nowBootMs + jittered);
+    const saved = Math.max(0, this.#bulkBucket.tokens(nowBootMs));
+    this.#bulkBucket.charge(saved, nowBootMs);
+    this.#arm();
+  }
+
+  answered(): void {
+    if (this.#held() === 0) this.#throttlesInRow = 0;
+  }
+
+  close(): void {
+    this.#timer?.cancel();
+    for (const waiter of this.#probes.splice(0)) waiter.admit();
+    const error = new KeyholdError(
+      codes.ERR_VAULT_CLOSED,
+      `calling ${this.#vault}: the daemon stops`,
+    );
+    for (const waiter of this.#bulk.splice(0)) waiter.refuse(error);
+  }
+
+  #waitBulk(units: number, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settle = (): void => {
+        limit.cancel();
+        signal?.removeEventListener('abort', onAbort);
+      };
+      const refuse = (error: Error): void => {
+        settle();
+        reject(error);
+      };
+      const admit = (): void => {
+        settle();
+        resolve();
+      };
+      const waiter: Waiter = { units, admit, refuse };
+      const leave = (error: Error): void => {
+        remove(this.#bulk, waiter);
+        refuse(error);
+        this.#arm();
+      };
+      const onAbort = (): void => leave(signal?.reason as Error);
+      const limit = this.#clock.setTimer(BULK_WAIT_MS_MAX, () => leave(this.#waitedTooLong()));
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#bulk.push(waiter);
+      this.#arm();
+    });
+  }
+
+  #waitedTooLong(): KeyholdError {
+    return new KeyholdError(
+      codes.ERR_VAULT_BUDGET_WAIT,
+      `calling ${this.#vault}: waited ${BULK_WAIT_MS_MAX} ms for its budget`,
+      { fields: { vault: this.#vault, limitMs: BULK_WAIT_MS_MAX } },
+    );
+  }
+
+  /** Takes from the probes' own share first, and the rest from what bulk has left. */
+  #chargeProbe(units: number): boolean {
+    const nowBootMs = this.#clock.bootMs();
+    const own = Math.max(0, this.#probeBucket.tokens(nowBootMs));
+    const rest = Math.max(0, units - own);
+    if (rest > Math.max(0, this.#bulkBucket.tokens(nowBootMs))) return false;
+    this.#probeBucket.charge(units - rest, nowBootMs);
+    this.#bulkBucket.charge(rest, nowBootMs);
+    return true;
+  }
+
+  /** For what cannot wait: bulk pays later, so that the probes of other keys are not delayed. */
+  #chargeBulk(units: number): void {
+    const nowBootMs = this.#clock.bootMs();
+    const left = this.#bulkBucket.tokens(nowBootMs) + BULK_DEBT_UNITS_MAX;
+    this.#bulkBucket.charge(Math.min(units, Math.max(0, left)), nowBootMs);
+  }
+
+  #mayBulk(units: number): boolean {
+    if (this.#probes.length > 0 || this.#held() > 0) return false;
+    return this.#bulkBucket.tokens(this.#clock.bootMs()) >= units;
+  }
+
+  /** Milliseconds for which bulk is still on hold. */
+  #held(): number {
+    return Math.max(0, this.#holdUntilBootMs - this.#clock.bootMs());
+  }
+
+  #serve(): void {
+    for (let next = this.#probes[0]; next !== undefined; next = this.#probes[0]) {
+      if (!this.#chargeProbe(next.units)) break;
+      this.#probes.shift();
+      next.admit();
+    }
+    for (let next = this.#bulk[0]; next !== undefined; next = this.#bulk[0]) {
+      if (!this.#mayBulk(next.units)) break;
+      this.#bulkBucket.charge(next.units, this.#clock.bootMs());
+      this.#bulk.shift();
+      next.admit();
+    }
+    this.#arm();
+  }
+
+  /** Looks again when the first that waits can be served; later for none of them than necessary. */
+  #arm(): void {
+    this.#timer?.cancel();
+    const nowBootMs = this.#clock.bootMs();
+    const [probe] = this.#probes;
+    const [bulk] = this.#bulk;
+    const waits: number[] = [];
+    if (probe !== undefined) {
+      const spare = Math.max(0, this.#bulkBucket.tokens(nowBootMs));
+      waits.push(this.#probeBucket.untilMs(probe.units - spare, nowBootMs));
+    }
+    if (bulk !== undefined && probe === undefined) {
+      waits.push(Math.max(this.#held(), this.#bulkBucket.untilMs(bulk.units, nowBootMs)));
+    }
+    if (waits.length === 0) return;
+    // A millisecond more, so that rounding does not wake it just before its time.
+    this.#timer = this.#clock.setTimer(Math.ceil(Math.min(...waits)) + 1, () => this.#serve());
+  }
+}
+
+function remove(list: Waiter[], waiter: Waiter): void {
+  const index = list.indexOf(waiter);
+  if (index >= 0) list.splice(index, 1);
+}
