@@ -124,13 +124,14 @@ export class EncryptionSet {
 
   /** Starts probing. */
   start(): void {
-    const { identity, probeIntervalMs: intervalMs, keys, id } = this.record;
+    const { identity, probeIntervalMs: intervalMs, leaseMs, keys, id } = this.record;
     this.#subscriptions = keys.map(({ kid, canary }) =>
       this.#options.scheduler.subscribe(
         { identity, kid },
         {
           id,
           intervalMs,
+          leaseMs,
           canary: {
             plaintext: new Uint8Array(Buffer.from(canary.plaintext, 'base64')),
             wrapped: new Uint8Array(Buffer.from(canary.wrapped, 'base64')),
