@@ -22,6 +22,8 @@ import { Metrics } from '../metrics/metrics.js';
 import { type MetricsServer, startMetricsServer } from '../metrics/server.js';
 import { SetService } from '../sets/set-service.js';
 import { type ClosableVaultAccess, createVaultAccess } from '../vault/access.js';
+import { VaultBudget } from '../vault/budget.js';
+import { budgeted } from '../vault/budgeted.js';
 import type { HelperCommand } from '../vault/unwrap-helper.js';
 import {
   claimSockets,
@@ -139,7 +141,7 @@ async function start(
   const version = readVersion();
   const audit = await openAudit(join(config.stateDir, 'audit', 'audit.jsonl'), { clock });
   stops.push(() => audit.close());
-  const vault = createVaultAccess({
+  const unbudgeted = createVaultAccess({
     identities: config.identities,
     transport: config.vault,
     clock,
@@ -148,11 +150,13 @@ async function start(
     helperCommand: helperCommand(),
     ...(credentialsDirectory === undefined ? {} : { credentialsDirectory }),
   });
+  const budget = new VaultBudget({ clock, random: createSystemRandom() });
+  const vault = budgeted(unbudgeted, { budget, clock });
   stops.push(() => vault.close());
   const core = createCore({ config, logger, addon, clock, vault });
   const { sets, disks, plane, alarms } = core;
   stops.push(() => plane.stop());
-  const metrics = new Metrics({ sources: createMetricsSources(core), version });
+  const metrics = new Metrics({ sources: createMetricsSources({ ...core, budget }), version });
   const trail = new Trail({ audit, clock, metrics, alarms, logger });
   trail.watchSets(sets);
   trail.watchDisks(disks);

@@ -6,6 +6,7 @@ import type { DiskView } from '../disks/view.js';
 import type { DiskSample, MetricsSources, SetSample } from '../metrics/sources.js';
 import type { SetService } from '../sets/set-service.js';
 import { secondsLeft } from '../sets/view.js';
+import type { VaultBudget } from '../vault/budget.js';
 
 /** What a scrape reads, straight from memory and native counters. */
 export function createMetricsSources(options: {
@@ -13,8 +14,9 @@ export function createMetricsSources(options: {
   sets: SetService;
   disks: DiskService;
   clock: Clock;
+  budget: VaultBudget;
 }): MetricsSources {
-  const { plane, sets, disks, clock } = options;
+  const { plane, sets, disks, clock, budget } = options;
   return {
     *disks() {
       for (const view of disks.eachView()) yield sampleOf(view, plane);
@@ -36,6 +38,7 @@ export function createMetricsSources(options: {
       total: plane.connections().length,
       negotiating: plane.negotiatingCount,
     }),
+    vaults: () => budget.samples(),
     shards: () => {
       const shards = plane.shards();
       return {

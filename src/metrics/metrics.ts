@@ -88,6 +88,7 @@ export class Metrics {
     });
     for (const reason of REFUSAL_REASONS) this.#refusals.inc({ reason }, 0);
     this.#registerSetMetrics();
+    this.#registerVaultMetrics();
     this.#registerProcessMetrics(options.version);
     collectDefaultMetrics({ register: this.#registry });
   }
@@ -182,6 +183,26 @@ export class Metrics {
           stateSamples(keyLabels(set, key), 'verdict', VERDICTS, key.verdict),
         ),
     );
+  }
+
+  #registerVaultMetrics(): void {
+    const vaults = () => this.#sources.vaults();
+    registerSampledMetric(this.#registry, {
+      name: 'keyhold_vault_budget_tokens',
+      help: 'Units that may be asked of the vault at once; below zero after confirmed denials.',
+      type: 'gauge',
+      read: () =>
+        vaults().flatMap(({ vault, probeTokens, bulkTokens }) => [
+          { labels: { vault, share: 'probe' }, value: probeTokens },
+          { labels: { vault, share: 'bulk' }, value: bulkTokens },
+        ]),
+    });
+    registerSampledMetric(this.#registry, {
+      name: 'keyhold_vault_throttled_total',
+      help: 'Answers 429 of the vault.',
+      type: 'counter',
+      read: () => vaults().map(({ vault, throttled }) => ({ labels: { vault }, value: throttled })),
+    });
   }
 
   #registerProcessMetrics(version: string): void {

@@ -68,6 +68,7 @@ function metricsOf(
       disks: () => disks,
       sets: () => sets,
       connections: () => ({ total: 3, negotiating: 1 }),
+      vaults: () => [{ vault: 'v.example', probeTokens: 200, bulkTokens: -5, throttled: 3 }],
       shards: () => ({ total: 2, alive: 1, restarts: 5 }),
       ...rest,
     },
