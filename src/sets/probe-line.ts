@@ -149,7 +149,7 @@ export class ProbeLine {
     const turn = await this.#turn();
     // Who is asked for is decided now: there may have been time for wishes, and for leaving.
     const member = this.#pick();
-    if (this.#closed || member === undefined) {
+    if (member === undefined) {
       this.#inFlight = false;
       return;
     }
@@ -165,12 +165,14 @@ export class ProbeLine {
     const { vault, kid, clock } = this.#options;
     const wrapped = this.#pick()?.canary.wrapped;
     if (vault.probeTurn === undefined || wrapped === undefined) return undefined;
-    const nowBootMs = clock.bootMs();
-    const latestBootMs = this.#isUrgent() ? nowBootMs : this.#latestBootMs(nowBootMs);
-    return vault.probeTurn({ kid, wrapped, latestBootMs });
+    const latestBootMs = this.#latestBootMs(clock.bootMs());
+    return vault.probeTurn({ kid, wrapped, urgent: this.#isUrgent(), latestBootMs });
   }
 
-  /** A certain denial is confirmed at once; only once, as a vault in trouble is not to be pressed. */
+  /**
+   * A certain denial is confirmed before anything else, but a vault that gives no answers is not
+   * pressed. One that may still be propagating takes its time anyway.
+   */
   #isUrgent(): boolean {
     const confirmation = this.#confirmation;
     if (confirmation.kind !== 'suspected') return false;
@@ -288,7 +290,9 @@ export class ProbeLine {
     if (verdict.kind !== 'NO-ANSWER') return this.#untilNextMs();
     const growingMs = NO_ANSWER_PAUSE_MS * 2 ** Math.min(this.#noAnswers - 1, 16);
     const jitter = 1 - NO_ANSWER_JITTER * this.#options.random.fraction();
-    const backOffMs = Math.min(growingMs, this.#intervalMs()) * jitter;
+    // Never later than the rhythm has it, however long it took to get no answer.
+    const restMs = Math.max(NO_ANSWER_PAUSE_MS, this.#untilNextMs());
+    const backOffMs = Math.min(growingMs * jitter, restMs);
     return Math.max(backOffMs, this.#obeyedMs(verdict.retryAfterMs ?? 0));
   }
 

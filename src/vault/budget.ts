@@ -3,14 +3,14 @@ import type { Clock } from '../base/clock.js';
 import { KeyholdError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { codes } from './errors.js';
-import { VaultMeter } from './vault-meter.js';
+import { type ProbeWish, VaultMeter } from './vault-meter.js';
 
 /** Vaults that are kept account of; beyond that, those that nothing waits for are forgotten. */
 const VAULTS_MAX = 256;
 
 export interface VaultBudgetSample {
   readonly vault: string;
-  /** Units that may be used at once; below zero after confirmations of denials. */
+  /** Units that may be used at once; below zero after denials were confirmed. */
   readonly probeTokens: number;
   readonly bulkTokens: number;
   /** Answers 429 since the start. */
@@ -36,9 +36,9 @@ export class VaultBudget {
    * Resolves when the probe may be sent, at the latest at `latestBootMs`, which the lease says. Never
    * waits for bulk, never rejects: after `close` the vault itself says that it is closed.
    */
-  async takeProbe(vault: string, units: number, latestBootMs?: number): Promise<void> {
+  async takeProbe(vault: string, units: number, wish: ProbeWish): Promise<void> {
     if (this.#closed) return;
-    await this.#meter(vault).takeProbe(units, latestBootMs);
+    await this.#meter(vault).takeProbe(units, wish);
   }
 
   /**

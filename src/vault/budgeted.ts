@@ -38,9 +38,9 @@ class BudgetedVaultAccess implements ClosableVaultAccess {
     this.#clock = options.clock;
   }
 
-  async probeTurn({ kid, wrapped, latestBootMs }: TurnRequest): Promise<ProbeTurn> {
+  async probeTurn({ kid, wrapped, ...wish }: TurnRequest): Promise<ProbeTurn> {
     const units = this.#costs.ofUnwrap(kid, wrapped.length);
-    await this.#budget.takeProbe(vaultOf(kid), units, latestBootMs);
+    await this.#budget.takeProbe(vaultOf(kid), units, wish);
     const turn: ProbeTurn = { kind: 'probe-turn' };
     this.#turns.add(turn);
     return turn;
@@ -49,7 +49,7 @@ class BudgetedVaultAccess implements ClosableVaultAccess {
   async probe({ turn, ...request }: ProbeRequest): Promise<Verdict> {
     const { kid, canary } = request;
     const paid = turn !== undefined && this.#turns.delete(turn);
-    if (!paid) this.#turns.delete(await this.probeTurn({ kid, wrapped: canary.wrapped }));
+    if (!paid) await this.probeTurn({ kid, wrapped: canary.wrapped, urgent: false });
     const verdict = await this.#vault.probe(request);
     this.#observe(kid, verdict);
     return verdict;

@@ -100,13 +100,14 @@ export interface ProbeTurn {
 export interface VaultAccess {
   /**
    * Waits until the budget of the key's vault has room for one more probe, and not longer than
-   * until `latestBootMs`. The wait is kept out of `probe`, so that neither the limit of the answer
-   * nor the lease's time begins with it. Never throws. An access without a budget has no such
-   * method.
+   * until `latestBootMs`; `urgent`, the confirmation of a denial, goes before other probes. The wait
+   * is kept out of `probe`, so that neither the limit of the answer nor the lease's time begins with
+   * it. Never throws. An access without a budget has no such method.
    */
   probeTurn?(request: {
     kid: string;
     wrapped: Uint8Array;
+    urgent: boolean;
     latestBootMs?: number | undefined;
   }): Promise<ProbeTurn>;
 

@@ -11,12 +11,13 @@ import { TokenBucket } from './token-bucket.js';
  *
  *   4000 units in 10 s ─┬─ probes   1/2   only probes
  *    (what a vault      ├─ bulk     1/4   unwraps, reads, rewraps; probes when they need more
- *     answers)          └─ others   1/4   never used up by us, but by confirmations of denials
+ *     answers)          └─ others   1/4   not ours, but for confirmations of denials
  *
  * Half for probes carries 112 of the dearest keys (RSA 4096 in an HSM) every 10 s. A quarter is left
  * to the vault's other users (a second host, the customer's own applications), whose calls are
- * counted with ours. It also takes up the confirmations when all keys are revoked at once: those do
- * not wait, since every moment they waited would be one more in which keys stand in memory.
+ * counted with ours. It is lent to confirmations when many keys are revoked at once, since every
+ * moment that they waited would be one more in which keys stand in memory; bulk pays it back. So
+ * this daemon alone never exceeds what the vault answers, whatever happens to its keys.
  */
 const PROBE_SHARE = 1 / 2;
 const BULK_SHARE = 1 / 4;
@@ -27,8 +28,8 @@ export const BULK_QUEUE_MAX = 1000;
 /** After this long whoever asked has given up, or should hear of it. */
 export const BULK_WAIT_MS_MAX = 120_000;
 
-/** What confirmations may take from bulk in advance: one window of its share, not more. */
-const BULK_DEBT_UNITS_MAX = WINDOW_UNITS * BULK_SHARE;
+/** What confirmations may take from bulk in advance: the quarter that is left to others. */
+const BULK_DEBT_UNITS_MAX = WINDOW_UNITS * (1 - PROBE_SHARE - BULK_SHARE);
 
 /** Pauses after 429 without Retry-After, as Key Vault's guide advises: 1, 2, 4, 8, 16 s. */
 const HOLD_MS_MIN = 1000;
@@ -37,8 +38,16 @@ const HOLD_DOUBLINGS_MAX = 4;
 /** Hosts that a vault throttled together must not come back together. */
 const HOLD_JITTER = 0.2;
 
+export interface ProbeWish {
+  /** The confirmation of a certain denial. */
+  readonly urgent: boolean;
+  /** The time at which it is sent whatever the budget says. */
+  readonly latestBootMs?: number | undefined;
+}
+
 interface Waiter {
   readonly units: number;
+  readonly urgent: boolean;
   readonly admit: () => void;
   readonly refuse: (error: Error) => void;
 }
@@ -86,30 +95,10 @@ export class VaultMeter {
     };
   }
 
-  takeProbe(units: number, latestBootMs: number | undefined): Promise<void> {
-    const nowBootMs = this.#clock.bootMs();
-    if (latestBootMs !== undefined && latestBootMs <= nowBootMs) {
-      this.#chargeBulk(units);
-      return Promise.resolve();
-    }
-    if (this.#probes.length === 0 && this.#chargeProbe(units)) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      let limit: Timer | undefined;
-      const admit = (): void => {
-        limit?.cancel();
-        resolve();
-      };
-      const waiter: Waiter = { units, admit, refuse: reject };
-      this.#probes.push(waiter);
-      this.#arm();
-      if (latestBootMs === undefined) return;
-      limit = this.#clock.setTimer(latestBootMs - nowBootMs, () => {
-        remove(this.#probes, waiter);
-        this.#chargeBulk(units);
-        admit();
-        this.#arm();
-      });
-    });
+  takeProbe(units: number, wish: ProbeWish): Promise<void> {
+    const mayGo = wish.urgent || this.#probes.length === 0;
+    if (mayGo && this.#chargeProbe(units, wish.urgent)) return Promise.resolve();
+    return this.#waitProbe(units, wish);
   }
 
   async takeBulk(units: number, signal: AbortSignal | undefined): Promise<void> {
@@ -130,8 +119,7 @@ export class VaultMeter {
   }
 
   correct(units: number): void {
-    if (units > 0) this.#chargeBulk(units);
-    else this.#bulkBucket.charge(units, this.#clock.bootMs());
+    this.#bulkBucket.charge(units, this.#clock.bootMs());
     this.#serve();
   }
 
@@ -163,6 +151,30 @@ export class VaultMeter {
     for (const waiter of this.#bulk.splice(0)) waiter.refuse(error);
   }
 
+  #waitProbe(units: number, { urgent, latestBootMs }: ProbeWish): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const admit = (): void => {
+        limit?.cancel();
+        resolve();
+      };
+      const waiter: Waiter = { units, urgent, admit, refuse: reject };
+      const sendAnyway = (): void => {
+        remove(this.#probes, waiter);
+        this.#bulkBucket.charge(units, this.#clock.bootMs());
+        resolve();
+        this.#arm();
+      };
+      const limit =
+        latestBootMs === undefined
+          ? undefined
+          : this.#clock.setTimer(latestBootMs - this.#clock.bootMs(), sendAnyway);
+      const firstUsual = this.#probes.findIndex((other) => !other.urgent);
+      if (urgent && firstUsual >= 0) this.#probes.splice(firstUsual, 0, waiter);
+      else this.#probes.push(waiter);
+      this.#arm();
+    });
+  }
+
   #waitBulk(units: number, signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       const settle = (): void => {
@@ -177,7 +189,7 @@ export class VaultMeter {
         settle();
         resolve();
       };
-      const waiter: Waiter = { units, admit, refuse };
+      const waiter: Waiter = { units, urgent: false, admit, refuse };
       const leave = (error: Error): void => {
         remove(this.#bulk, waiter);
         refuse(error);
@@ -199,22 +211,23 @@ export class VaultMeter {
     );
   }
 
-  /** Takes from the probes' own share first, and the rest from what bulk has left. */
-  #chargeProbe(units: number): boolean {
+  /**
+   * Takes from the probes' own share first, and the rest from what bulk has left. A confirmation
+   * goes to bulk first, also into debt, so that it does not delay the probes of other keys.
+   */
+  #chargeProbe(units: number, urgent: boolean): boolean {
     const nowBootMs = this.#clock.bootMs();
+    const bulk = this.#bulkBucket.tokens(nowBootMs);
+    if (urgent && bulk + BULK_DEBT_UNITS_MAX >= units) {
+      this.#bulkBucket.charge(units, nowBootMs);
+      return true;
+    }
     const own = Math.max(0, this.#probeBucket.tokens(nowBootMs));
     const rest = Math.max(0, units - own);
-    if (rest > Math.max(0, this.#bulkBucket.tokens(nowBootMs))) return false;
+    if (rest > Math.max(0, bulk)) return false;
     this.#probeBucket.charge(units - rest, nowBootMs);
     this.#bulkBucket.charge(rest, nowBootMs);
     return true;
-  }
-
-  /** For what cannot wait: bulk pays later, so that the probes of other keys are not delayed. */
-  #chargeBulk(units: number): void {
-    const nowBootMs = this.#clock.bootMs();
-    const left = this.#bulkBucket.tokens(nowBootMs) + BULK_DEBT_UNITS_MAX;
-    this.#bulkBucket.charge(Math.min(units, Math.max(0, left)), nowBootMs);
   }
 
   #mayBulk(units: number): boolean {
@@ -229,7 +242,7 @@ export class VaultMeter {
 
   #serve(): void {
     for (let next = this.#probes[0]; next !== undefined; next = this.#probes[0]) {
-      if (!this.#chargeProbe(next.units)) break;
+      if (!this.#chargeProbe(next.units, next.urgent)) break;
       this.#probes.shift();
       next.admit();
     }
@@ -252,6 +265,8 @@ export class VaultMeter {
     if (probe !== undefined) {
       const spare = Math.max(0, this.#bulkBucket.tokens(nowBootMs));
       waits.push(this.#probeBucket.untilMs(probe.units - spare, nowBootMs));
+      const lent = probe.units - BULK_DEBT_UNITS_MAX;
+      if (probe.urgent) waits.push(this.#bulkBucket.untilMs(lent, nowBootMs));
     }
     if (bulk !== undefined && probe === undefined) {
       waits.push(Math.max(this.#held(), this.#bulkBucket.untilMs(bulk.units, nowBootMs)));
