@@ -272,6 +272,14 @@ void test('a histogram with another number of buckets is a mistake, not a metric
   t.end();
 });
 
+void test('the budget of a vault is shown by share, also below zero', async (t) => {
+  t.match(await samplesOf(metricsOf([], [])), {
+    'keyhold_vault_budget_tokens{vault=v.example,share=probe}': 200,
+    'keyhold_vault_budget_tokens{vault=v.example,share=bulk}': -5,
+    'keyhold_vault_throttled_total{vault=v.example}': 3,
+  });
+});
+
 void test('docs/METRICS.md has every metric and no other', async (t) => {
   const page = await readFile(new URL('../../docs/METRICS.md', import.meta.url), 'utf8');
   const documented = [...page.matchAll(/^\| `(keyhold_\w+)` \| (\w+) \|/gm)].map(
