@@ -9,21 +9,24 @@ import { TokenBucket } from './token-bucket.js';
 /*
  * The shares of one vault:
  *
- *   4000 units in 10 s ─┬─ probes   1/2   only probes
- *    (what a vault      ├─ bulk     1/4   unwraps, reads, rewraps; probes when they need more
- *     answers)          └─ others   1/4   not ours, but for confirmations of denials
+ *   4000 units in 10 s ─┬─ probes  55 %   only probes; what they leave overflows to bulk
+ *    (what a vault      ├─ bulk    20 %   unwraps, reads, rewraps; probes when they need more
+ *     answers)          └─ others  25 %   not ours, but for confirmations of denials
  *
- * Half for probes carries 112 of the dearest keys (RSA 4096 in an HSM) every 10 s. A quarter is left
- * to the vault's other users (a second host, the customer's own applications), whose calls are
+ * The share of probes carries 124 of the dearest keys (RSA 4096 in an HSM) every 10 s. A quarter is
+ * left to the vault's other users (a second host, the customer's own applications), whose calls are
  * counted with ours. It is lent to confirmations when many keys are revoked at once, since every
  * moment that they waited would be one more in which keys stand in memory; bulk pays it back. So
  * this daemon alone never exceeds what the vault answers, whatever happens to its keys.
  */
-const PROBE_SHARE = 1 / 2;
-const BULK_SHARE = 1 / 4;
+const PROBE_SHARE = 0.55;
+const BULK_SHARE = 0.2;
 
 /** Calls that may wait: ten for each of a hundred sets. */
 export const BULK_QUEUE_MAX = 1000;
+
+/** Probes that come meanwhile put bulk off; it does not look more often than this. */
+const BULK_LOOK_MS_MIN = 20;
 
 /** After this long whoever asked has given up, or should hear of it. */
 export const BULK_WAIT_MS_MAX = 120_000;
@@ -87,10 +90,10 @@ export class VaultMeter {
   }
 
   sample(): { probeTokens: number; bulkTokens: number; throttled: number } {
-    const nowBootMs = this.#clock.bootMs();
+    this.#fill();
     return {
-      probeTokens: this.#probeBucket.tokens(nowBootMs),
-      bulkTokens: this.#bulkBucket.tokens(nowBootMs),
+      probeTokens: this.#probeBucket.tokens,
+      bulkTokens: this.#bulkBucket.tokens,
       throttled: this.#throttled,
     };
   }
@@ -104,7 +107,7 @@ export class VaultMeter {
   async takeBulk(units: number, signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
     if (this.#mayBulk(units) && this.#bulk.length === 0) {
-      this.#bulkBucket.charge(units, this.#clock.bootMs());
+      this.#bulkBucket.charge(units);
       return;
     }
     if (this.#bulk.length >= BULK_QUEUE_MAX) {
@@ -119,7 +122,7 @@ export class VaultMeter {
   }
 
   correct(units: number): void {
-    this.#bulkBucket.charge(units, this.#clock.bootMs());
+    this.#bulkBucket.charge(units);
     this.#serve();
   }
 
@@ -132,8 +135,8 @@ export class VaultMeter {
     const pauseMs = retryAfterMs ?? HOLD_MS_MIN * 2 ** doublings;
     const jittered = pauseMs * (1 + HOLD_JITTER * this.#random.fraction());
     this.#holdUntilBootMs = Math.max(this.#holdUntilBootMs, nowBootMs + jittered);
-    const saved = Math.max(0, this.#bulkBucket.tokens(nowBootMs));
-    this.#bulkBucket.charge(saved, nowBootMs);
+    this.#fill();
+    this.#bulkBucket.charge(Math.max(0, this.#bulkBucket.tokens));
     this.#arm();
   }
 
@@ -160,7 +163,7 @@ export class VaultMeter {
       const waiter: Waiter = { units, urgent, admit, refuse: reject };
       const sendAnyway = (): void => {
         remove(this.#probes, waiter);
-        this.#bulkBucket.charge(units, this.#clock.bootMs());
+        this.#bulkBucket.charge(units);
         resolve();
         this.#arm();
       };
@@ -216,23 +219,30 @@ export class VaultMeter {
    * goes to bulk first, also into debt, so that it does not delay the probes of other keys.
    */
   #chargeProbe(units: number, urgent: boolean): boolean {
-    const nowBootMs = this.#clock.bootMs();
-    const bulk = this.#bulkBucket.tokens(nowBootMs);
+    this.#fill();
+    const bulk = this.#bulkBucket.tokens;
     if (urgent && bulk + BULK_DEBT_UNITS_MAX >= units) {
-      this.#bulkBucket.charge(units, nowBootMs);
+      this.#bulkBucket.charge(units);
       return true;
     }
-    const own = Math.max(0, this.#probeBucket.tokens(nowBootMs));
+    const own = Math.max(0, this.#probeBucket.tokens);
     const rest = Math.max(0, units - own);
     if (rest > Math.max(0, bulk)) return false;
-    this.#probeBucket.charge(units - rest, nowBootMs);
-    this.#bulkBucket.charge(rest, nowBootMs);
+    this.#probeBucket.charge(units - rest);
+    this.#bulkBucket.charge(rest);
     return true;
+  }
+
+  #fill(): void {
+    const nowBootMs = this.#clock.bootMs();
+    this.#bulkBucket.fill(nowBootMs);
+    this.#bulkBucket.give(this.#probeBucket.fill(nowBootMs));
   }
 
   #mayBulk(units: number): boolean {
     if (this.#probes.length > 0 || this.#held() > 0) return false;
-    return this.#bulkBucket.tokens(this.#clock.bootMs()) >= units;
+    this.#fill();
+    return this.#bulkBucket.tokens >= units;
   }
 
   /** Milliseconds for which bulk is still on hold. */
@@ -248,28 +258,37 @@ export class VaultMeter {
     }
     for (let next = this.#bulk[0]; next !== undefined; next = this.#bulk[0]) {
       if (!this.#mayBulk(next.units)) break;
-      this.#bulkBucket.charge(next.units, this.#clock.bootMs());
+      this.#bulkBucket.charge(next.units);
       this.#bulk.shift();
       next.admit();
     }
     this.#arm();
   }
 
+  /** Milliseconds until bulk has `units` if no probe comes meanwhile. */
+  #untilBulkMs(units: number): number {
+    const [bulk, probe] = [this.#bulkBucket, this.#probeBucket];
+    const beforeOverflow = probe.missing(probe.capacity);
+    const withOverflowMs =
+      (bulk.missing(units) + beforeOverflow) / (bulk.unitsPerMs + probe.unitsPerMs);
+    return Math.min(bulk.untilMs(units), withOverflowMs);
+  }
+
   /** Looks again when the first that waits can be served; later for none of them than necessary. */
   #arm(): void {
     this.#timer?.cancel();
-    const nowBootMs = this.#clock.bootMs();
+    this.#fill();
     const [probe] = this.#probes;
     const [bulk] = this.#bulk;
     const waits: number[] = [];
     if (probe !== undefined) {
-      const spare = Math.max(0, this.#bulkBucket.tokens(nowBootMs));
-      waits.push(this.#probeBucket.untilMs(probe.units - spare, nowBootMs));
+      const spare = Math.max(0, this.#bulkBucket.tokens);
+      waits.push(this.#probeBucket.untilMs(probe.units - spare));
       const lent = probe.units - BULK_DEBT_UNITS_MAX;
-      if (probe.urgent) waits.push(this.#bulkBucket.untilMs(lent, nowBootMs));
+      if (probe.urgent) waits.push(this.#bulkBucket.untilMs(lent));
     }
     if (bulk !== undefined && probe === undefined) {
-      waits.push(Math.max(this.#held(), this.#bulkBucket.untilMs(bulk.units, nowBootMs)));
+      waits.push(Math.max(this.#held(), BULK_LOOK_MS_MIN, this.#untilBulkMs(bulk.units)));
     }
     if (waits.length === 0) return;
     // A millisecond more, so that rounding does not wake it just before its time.

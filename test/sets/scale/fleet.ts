@@ -8,6 +8,7 @@ import type { Random } from '../../../src/base/random.js';
 import type { EncryptionSet } from '../../../src/sets/encryption-set.js';
 import type { KeyCustody, LeaseHandle } from '../../../src/sets/ports.js';
 import { SetService } from '../../../src/sets/set-service.js';
+import type { ClosableVaultAccess } from '../../../src/vault/access.js';
 import { VaultBudget } from '../../../src/vault/budget.js';
 import { budgeted } from '../../../src/vault/budgeted.js';
 import type { SetKeyHandle } from '../../../src/vault/types.js';
@@ -57,6 +58,8 @@ export interface FleetOptions {
   readonly kind: KeyKind;
   readonly seed: number;
   readonly disksPerSet: number;
+  /** Calls go to the vault as they come: what the budget is there to prevent. */
+  readonly unbudgeted?: boolean;
 }
 
 /**
@@ -67,7 +70,7 @@ export class Fleet {
   readonly clock = new VirtualClock();
   readonly model: VaultModel;
   readonly budget: VaultBudget;
-  readonly vault: ReturnType<typeof budgeted>;
+  readonly vault: ClosableVaultAccess;
   readonly sets: SetService;
   /** Boot times of the events of each set. */
   readonly deniedBootMs = new Map<string, number>();
@@ -80,7 +83,7 @@ export class Fleet {
   readonly #onlineBySet = new Map<string, number>();
   readonly #disksPerSet: number;
 
-  constructor({ stateDir, kind, seed, disksPerSet }: FleetOptions) {
+  constructor({ stateDir, kind, seed, disksPerSet, unbudgeted }: FleetOptions) {
     const { clock } = this;
     const fraction = seededFraction(seed);
     const random: Random = {
@@ -92,7 +95,8 @@ export class Fleet {
     this.startedBootMs = clock.bootMs();
     this.model = new VaultModel({ clock, kind, fraction, adopt: () => new SimKey() });
     this.budget = new VaultBudget({ clock, random });
-    this.vault = budgeted(this.model, { budget: this.budget, clock });
+    this.vault =
+      unbudgeted === true ? this.model : budgeted(this.model, { budget: this.budget, clock });
     this.sets = new SetService({
       stateDir,
       vault: this.vault,

@@ -8,6 +8,7 @@ export interface Size {
   readonly seed: number;
   readonly sets: number;
   readonly disksPerSet: number;
+  readonly unbudgeted?: boolean;
 }
 
 /** What a scenario came to. Times in milliseconds of virtual time. */
@@ -122,7 +123,9 @@ export async function rotationStorm(size: Size): Promise<Outcome> {
   const fromBootMs = fleet.clock.bootMs();
   fleet.model.rotate();
   let doneBootMs = Number.POSITIVE_INFINITY;
-  const all = fleet.sets.list().map(async ({ name }) => rotate(fleet, size.kind, name));
+  const all = fleet.sets.list().map(async ({ name }) => {
+    await rotate(fleet, size.kind, name).catch(() => (fleet.keyFailures += 1));
+  });
   void Promise.all(all).then(() => (doneBootMs = fleet.clock.bootMs()));
   await fleet.run(2 * WARM_MS);
   const tookMs = doneBootMs - fromBootMs;
