@@ -15,7 +15,7 @@ const NO_ANSWER_PAUSE_MS = 500;
  */
 const JITTER = 0.1;
 
-/** Pauses after a NO-ANSWER are shorter by up to this much: keys that failed together spread out. */
+/** Pauses after a NO-ANSWER are shorter by up to this: keys that failed together spread out. */
 const NO_ANSWER_JITTER = 0.3;
 
 /** A probe that has not even timed out this long after its timeout is given up. */

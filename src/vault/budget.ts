@@ -33,8 +33,8 @@ export class VaultBudget {
   }
 
   /**
-   * Resolves when the probe may be sent, at the latest at `latestBootMs`, which the lease says. Never
-   * waits for bulk, never rejects: after `close` the vault itself says that it is closed.
+   * Resolves when the probe may be sent, at the latest at `latestBootMs`, which the lease says.
+   * Never waits for bulk, never rejects: after `close` the vault itself says that it is closed.
    */
   async takeProbe(vault: string, units: number, wish: ProbeWish): Promise<void> {
     if (this.#closed) return;

@@ -99,7 +99,7 @@ class BudgetedVaultAccess implements ClosableVaultAccess {
     }
   }
 
-  /** A call that could not be sent is one without an answer, as the contract of unwrapping has it. */
+  /** A call that could not be sent is one without an answer, as unwrapping's contract has it. */
   async #takeUnwrap(kid: string, wrappedBytes: number): Promise<void> {
     const startedBootMs = this.#clock.bootMs();
     try {

@@ -14,7 +14,7 @@
 /** The window that the limits are published for. */
 export const WINDOW_MS = 10_000;
 
-/** Units that one vault answers in a window; one unit is a call with a software key of 2048 bits. */
+/** Units that one vault answers in a window; one is a call with a software key of 2048 bits. */
 export const WINDOW_UNITS = 4000;
 
 const SOFTWARE_UNITS: ReadonlyArray<readonly [maxBits: number, units: number]> = [

@@ -64,7 +64,7 @@ export interface CustomerKey {
   readonly modulus: Uint8Array;
   readonly exponent: Uint8Array;
   readonly sizeBits: number;
-  /** Whether the vault works with it in an HSM, where it is slower; undefined where it is unknown. */
+  /** Whether it lies in an HSM, where the vault answers less often; undefined if unknown. */
   readonly hsm?: boolean;
   readonly recoveryLevel: string;
   /** Milliseconds since the epoch; undefined when the key never expires. */
@@ -100,9 +100,9 @@ export interface ProbeTurn {
 export interface VaultAccess {
   /**
    * Waits until the budget of the key's vault has room for one more probe, and not longer than
-   * until `latestBootMs`; `urgent`, the confirmation of a denial, goes before other probes. The wait
-   * is kept out of `probe`, so that neither the limit of the answer nor the lease's time begins with
-   * it. Never throws. An access without a budget has no such method.
+   * until `latestBootMs`; `urgent`, the confirmation of a denial, goes before other probes. The
+   * wait is kept out of `probe`, so that neither the limit of the answer nor the lease's time
+   * begins with it. Never throws. An access without a budget has no such method.
    */
   probeTurn?(request: {
     kid: string;

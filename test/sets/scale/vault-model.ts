@@ -26,7 +26,7 @@ const SPREAD_MS = 30;
 const SLOW_SHARE = 0.01;
 const SLOW_MS = 1000;
 
-/** How long a call is refused a connection before it fails, in an outage in which it does not hang. */
+/** How long a call takes to fail in an outage in which connections are refused. */
 const REFUSED_MS = 5;
 
 export type Call = 'probe' | 'unwrap' | 'read';
@@ -48,8 +48,8 @@ export interface VaultModelOptions {
 type Answer = 'ok' | 'throttled' | 'denied' | 'none';
 
 /**
- * One vault: its published limit as a sliding window, its time to answer, outages and denials. Calls
- * of other users of the vault take their part of each window.
+ * One vault: its published limit as a sliding window, its time to answer, outages and denials.
+ * Calls of other users of the vault take their part of each window.
  */
 export class VaultModel implements ClosableVaultAccess {
   readonly #options: VaultModelOptions;
