@@ -5,6 +5,7 @@ import type { ProbeReport } from '../../src/sets/probe-line.js';
 import { ProbeScheduler } from '../../src/sets/probe-scheduler.js';
 import type { ProbeTurn, VaultAccess, Verdict } from '../../src/vault/types.js';
 import { FakeClock } from '../support/fake-clock.js';
+import { KEY_URL, World } from '../support/world.js';
 import {
   type Behaviour,
   DISABLED,
@@ -299,4 +300,13 @@ void test('nobody watches for sleep when no key is probed', async (t) => {
   await bench.clock.advance(100);
   leave();
   t.equal(bench.clock.pendingCount, 0);
+});
+
+void test('a set loses no lease by obeying Retry-After', async (t) => {
+  const world = await World.create();
+  t.teardown(() => world.destroy());
+  await world.createSet({ probeIntervalMs: 5000, leaseMs: 60_000 });
+  world.vault.behave(KEY_URL, throttled(60_000), PROOF);
+  await world.pass(120_000);
+  t.strictSame(world.setEvents('lapsed'), []);
 });
