@@ -154,6 +154,16 @@ void test('no amount of bulk delays a probe within the share of probes', async (
   }
 });
 
+void test('bulk gets nothing while a probe waits, though it would have enough', async (t) => {
+  const bench = new Bench();
+  many(100, () => bench.probe(16));
+  await bench.clock.settle();
+  t.ok((bench.budget.samples()[0]?.bulkTokens ?? 0) > 1);
+  bench.bulk(1);
+  await bench.clock.advance(1000);
+  t.equal(bench.units('bulk'), 0);
+});
+
 void test('bulk goes in the order of asking', async (t) => {
   const bench = new Bench();
   for (const what of ['a', 'b', 'c']) bench.bulk(70, { what });
@@ -181,6 +191,18 @@ void test('a confirmation goes at once, in front of other probes', async (t) => 
   bench.probe(16, URGENT);
   await bench.clock.settle();
   t.equal(bench.passed.length, before + 1);
+});
+
+void test('a confirmation that has to wait waits in front of other probes', async (t) => {
+  const bench = new Bench();
+  many(100, () => bench.probe(8));
+  many(100, () => bench.probe(16, URGENT));
+  await bench.clock.settle();
+  const before = bench.passed.length;
+  await bench.clock.advance(1000);
+  const next = bench.passed.slice(before);
+  t.ok(next.length > 0);
+  t.ok(next.every(({ units }) => units === 16));
 });
 
 void test('confirmations are paid by bulk and delay no other probe', async (t) => {
