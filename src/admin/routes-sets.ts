@@ -18,7 +18,7 @@ import { type AdminRoute, nameOf, one } from './route.js';
 
 /** Operations on encryption sets. */
 export function setRoutes(): AdminRoute[] {
-  return [...basicRoutes(), ...keyRoutes()];
+  return [...basicRoutes(), ...policyRoutes(), ...keyRoutes()];
 }
 
 function basicRoutes(): AdminRoute[] {
@@ -55,6 +55,21 @@ function basicRoutes(): AdminRoute[] {
       call: (services, { params }) => services.showSet(nameOf(params)),
     },
     {
+      method: 'DELETE',
+      url: '/v1/sets/:name',
+      role: 'admin',
+      operationId: 'deleteSet',
+      summary: 'Deletes an encryption set without disks',
+      params: nameParamsSchema,
+      status: 204,
+      call: (services, { params, caller }) => services.deleteSet(nameOf(params), caller),
+    },
+  ];
+}
+
+function policyRoutes(): AdminRoute[] {
+  return [
+    {
       ...one('set', 'update'),
       method: 'PATCH',
       url: '/v1/sets/:name',
@@ -75,16 +90,6 @@ function basicRoutes(): AdminRoute[] {
       summary: 'Probes every key of the set now and acts on the verdict',
       answer: checkResultSchema,
       call: (services, { params, caller }) => services.checkSet(nameOf(params), caller),
-    },
-    {
-      method: 'DELETE',
-      url: '/v1/sets/:name',
-      role: 'admin',
-      operationId: 'deleteSet',
-      summary: 'Deletes an encryption set without disks',
-      params: nameParamsSchema,
-      status: 204,
-      call: (services, { params, caller }) => services.deleteSet(nameOf(params), caller),
     },
   ];
 }

@@ -7,14 +7,10 @@ export class SerialQueue {
 
   run(task: () => Promise<void>): Promise<void> {
     return new Promise((resolve, reject) => {
-      // A task that throws before its first await rejects too.
       this.#tasks.push(async () => {
-        try {
-          await task();
-          resolve();
-        } catch (error) {
-          reject(error as Error);
-        }
+        // A task that throws before its first await rejects too.
+        const result = (async () => task())();
+        await result.then(resolve, reject);
       });
       void this.#drain();
     });

@@ -23,6 +23,8 @@ import { Metrics } from '../metrics/metrics.js';
 import { type MetricsServer, startMetricsServer } from '../metrics/server.js';
 import { SetService } from '../sets/set-service.js';
 import { type ClosableVaultAccess, createVaultAccess } from '../vault/access.js';
+import { VaultBudget } from '../vault/budget.js';
+import { budgeted } from '../vault/budgeted.js';
 import type { HelperCommand } from '../vault/unwrap-helper.js';
 import {
   claimSockets,
@@ -144,15 +146,8 @@ async function start(
   const version = readVersion();
   const audit = await openAudit(join(config.stateDir, 'audit', 'audit.jsonl'), { clock });
   stops.push(() => audit.close());
-  const vault = createVaultAccess({
-    identities: config.identities,
-    transport: config.vault,
-    clock,
-    logger,
-    secretPipe: new NativeCustody(addon),
-    helperCommand: helperCommand(),
-    ...(credentialsDirectory === undefined ? {} : { credentialsDirectory }),
-  });
+  const budget = new VaultBudget({ clock, random: createSystemRandom() });
+  const vault = openVaults({ config, credentialsDirectory, logger, addon, clock, budget });
   stops.push(() => vault.close());
   const platformKey = openPlatformKey(config.platformKey, { addon, credentialsDirectory, logger });
   const platform = platformKeySource(platformKey);
@@ -162,7 +157,7 @@ async function start(
   };
   const { sets, disks, plane, alarms } = core;
   stops.push(() => plane.stop());
-  const metrics = new Metrics({ sources: createMetricsSources(core), version });
+  const metrics = new Metrics({ sources: createMetricsSources({ ...core, budget }), version });
   const trail = new Trail({ audit, clock, metrics, alarms, logger });
   const anchors = new Anchors({ audit, config: config.audit, clock, logger, alarms, metrics });
   stops.push(() => anchors.close());
@@ -196,6 +191,28 @@ async function start(
   stops.push(() => plane.closeListeners());
   logger.info({ version, pid: process.pid, admin: adminPath(sockets, config) }, 'ready');
   return { plane, reload: () => reloadOnSignal(services, logger) };
+}
+
+/** Every vault, within what this daemon may ask of each. */
+function openVaults(options: {
+  config: FilledConfig;
+  credentialsDirectory: string | undefined;
+  logger: Logger;
+  addon: Addon;
+  clock: Clock;
+  budget: VaultBudget;
+}): ClosableVaultAccess {
+  const { config, credentialsDirectory, logger, addon, clock, budget } = options;
+  const vault = createVaultAccess({
+    identities: config.identities,
+    transport: config.vault,
+    clock,
+    logger,
+    secretPipe: new NativeCustody(addon),
+    helperCommand: helperCommand(),
+    ...(credentialsDirectory === undefined ? {} : { credentialsDirectory }),
+  });
+  return budgeted(vault, { budget, clock });
 }
 
 function claimInherited(

@@ -7,6 +7,7 @@ import type { DiskSample, MetricsSources, SetSample } from '../metrics/sources.j
 import type { SetService } from '../sets/set-service.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import type { SetView } from '../sets/view.js';
+import type { VaultBudget } from '../vault/budget.js';
 
 /** What a scrape reads, straight from memory and native counters. */
 export function createMetricsSources(options: {
@@ -14,8 +15,9 @@ export function createMetricsSources(options: {
   sets: SetService;
   disks: DiskService;
   clock: Clock;
+  budget: VaultBudget;
 }): MetricsSources {
-  const { plane, sets, disks, clock } = options;
+  const { plane, sets, disks, clock, budget } = options;
   return {
     *disks() {
       for (const view of disks.eachView()) yield sampleOf(view, plane);
@@ -25,6 +27,7 @@ export function createMetricsSources(options: {
       total: plane.connections().length,
       negotiating: plane.negotiatingCount,
     }),
+    vaults: () => budget.samples(),
     shards: () => {
       const shards = plane.shards();
       return {

@@ -14,10 +14,10 @@ import type { DiskRecord } from './record.js';
 
 /** The disk that a DiskKeys works on; its runner. */
 export interface DiskSeat {
-  readonly ref: DiskRef;
-  readonly record: DiskRecord;
-  readonly state: DiskStateView;
-  readonly set: EncryptionSet | undefined;
+  ref(): DiskRef;
+  record(): DiskRecord;
+  state(): DiskStateView;
+  set(): EncryptionSet | undefined;
   readonly hands: DiskHands;
   /** Writes the record; if it rejects nothing has changed. */
   save(record: DiskRecord): Promise<void>;
@@ -46,10 +46,10 @@ export class DiskKeys {
   /** What the header depends on; never rejects. */
   async report(): Promise<HeaderReport> {
     const { seat, headers } = this.#options;
-    const disk = seat.ref.name;
-    if (isErased(seat.state)) return { disk, kids: [], error: null };
+    const disk = seat.ref().name;
+    if (isErased(seat.state())) return { disk, kids: [], error: null };
     try {
-      return { disk, kids: kidsOf(await headers.read(seat.record)), error: null };
+      return { disk, kids: kidsOf(await headers.read(seat.record())), error: null };
     } catch (error) {
       return { disk, kids: null, error: messageOf(error) };
     }
@@ -61,19 +61,19 @@ export class DiskKeys {
     const before = await this.report();
     const wanted = keys.map(({ kid }) => kid);
     const { kids: found } = before;
-    if (isErased(seat.state)) return before;
+    if (isErased(seat.state())) return before;
     if (found?.length === wanted.length && wanted.every((kid) => found.includes(kid))) {
       return before;
     }
-    const { name: disk } = seat.ref;
+    const { name: disk } = seat.ref();
     try {
       return await inTurn('rewrapping', async () => {
-        const { token } = await headers.update(seat.record, (metadata) => ({
+        const { token } = await headers.update(seat.record(), (metadata) => ({
           ...metadata,
           token: { ...metadata.token, wrappedSetKeys: keys },
         }));
         const kids = token.wrappedSetKeys.map(({ kid }) => kid);
-        emit('header-rewrapped', { disk: seat.ref, kids });
+        emit('header-rewrapped', { disk: seat.ref(), kids });
         return { disk, kids, error: null };
       });
     } catch (error) {
@@ -85,7 +85,8 @@ export class DiskKeys {
   async followLease(): Promise<void> {
     const { seat, inTurn } = this.#options;
     await inTurn('binding', () => {
-      if (seat.set !== undefined) seat.hands.followLease(seat.set);
+      const set = seat.set();
+      if (set !== undefined) seat.hands.followLease(set);
       return Promise.resolve();
     });
   }
@@ -97,9 +98,9 @@ export class DiskKeys {
   async erase({ force }: { force: boolean }): Promise<void> {
     const { seat, headers, emit, inTurn } = this.#options;
     await inTurn('erasing', async () => {
-      if (isErased(seat.state)) return;
-      const { name: disk } = seat.ref;
-      const { state: actual } = seat.state;
+      if (isErased(seat.state())) return;
+      const { name: disk } = seat.ref();
+      const { state: actual } = seat.state();
       if (actual !== 'offline' && !force) {
         throw new KeyholdError(
           codes.ERR_DISK_ONLINE,
@@ -108,9 +109,9 @@ export class DiskKeys {
         );
       }
       await seat.process({ kind: 'shutdown' });
-      const discarded = await headers.erase(seat.record);
+      const discarded = await headers.erase(seat.record());
       await seat.process({ kind: 'erased' });
-      emit('erased', { disk: seat.ref, store: seat.record.store.path, discarded });
+      emit('erased', { disk: seat.ref(), store: seat.record().store.path, discarded });
     });
   }
 
@@ -122,18 +123,18 @@ export class DiskKeys {
   async move(target: EncryptionSet): Promise<void> {
     const { seat, emit, inTurn } = this.#options;
     await inTurn('moving', async () => {
-      const { set: source } = seat;
-      const { name: disk } = seat.ref;
+      const source = seat.set();
+      const { name: disk } = seat.ref();
       if (source === undefined) throw new Error(`disk ${disk} has no encryption set`);
       if (source.id === target.id) return;
       assertMovable(seat, target);
-      await seat.save({ ...seat.record, movingTo: target.ref });
+      await seat.save({ ...seat.record(), movingTo: target.ref });
       await this.#reseal(source, target);
-      await seat.save({ ...seat.record, set: target.ref, movingTo: null });
+      await seat.save({ ...seat.record(), set: target.ref, movingTo: null });
       const from = source.ref;
       seat.join(target);
       seat.hands.followLease(target);
-      emit('moved', { disk: seat.ref, from });
+      emit('moved', { disk: seat.ref(), from });
     });
   }
 
@@ -141,22 +142,22 @@ export class DiskKeys {
   async settleMove(byId: (id: string) => EncryptionSet | undefined): Promise<void> {
     const { seat, headers, inTurn } = this.#options;
     await inTurn('settling a move of', async () => {
-      const { movingTo } = seat.record;
+      const { movingTo } = seat.record();
       if (movingTo === null) return;
-      const { token } = await headers.read(seat.record);
+      const { token } = await headers.read(seat.record());
       const target = byId(movingTo.id);
       if (token.set.id === movingTo.id && target !== undefined) {
-        await seat.save({ ...seat.record, set: target.ref, movingTo: null });
+        await seat.save({ ...seat.record(), set: target.ref, movingTo: null });
         seat.join(target);
-      } else if (token.set.id === seat.record.set.id) {
-        await seat.save({ ...seat.record, movingTo: null });
+      } else if (token.set.id === seat.record().set.id) {
+        await seat.save({ ...seat.record(), movingTo: null });
       }
     });
   }
 
   async #reseal(source: EncryptionSet, target: EncryptionSet): Promise<void> {
     const { seat, headers, custody } = this.#options;
-    const metadata = await headers.read(seat.record);
+    const metadata = await headers.read(seat.record());
     const { token } = metadata;
     const binding = { diskUuid: token.diskUuid, dekGeneration: token.dekGeneration };
     const { setKeyGeneration } = target.record;
@@ -165,7 +166,7 @@ export class DiskKeys {
     const sealedDek = await source.useSetKey((from) =>
       target.useSetKey((to) => custody.resealDek({ from, to, dek, aad })),
     );
-    const updated = await headers.update(seat.record, (present) => ({
+    const updated = await headers.update(seat.record(), (present) => ({
       ...present,
       token: {
         ...present.token,
@@ -189,13 +190,13 @@ function kidsOf({ token }: HeaderMetadata): string[] {
 
 /** Throws what keeps the disk where it is. */
 function assertMovable(seat: DiskSeat, target: EncryptionSet): void {
-  const { name: disk } = seat.ref;
-  if (isErased(seat.state)) {
+  const { name: disk } = seat.ref();
+  if (isErased(seat.state())) {
     throw new KeyholdError(codes.ERR_DISK_UNUSABLE, `moving disk ${disk}: it was erased`, {
       fields: { disk },
     });
   }
-  const from = seat.set?.record.double ?? false;
+  const from = seat.set()?.record.double ?? false;
   const to = target.record.double;
   if (from !== to) {
     const named = (double: boolean): string => (double ? 'double' : 'single');
@@ -206,6 +207,6 @@ function assertMovable(seat: DiskSeat, target: EncryptionSet): void {
       { fields: { disk, set: target.name } },
     );
   }
-  seat.set?.assertGranted();
+  seat.set()?.assertGranted();
   target.assertGranted();
 }

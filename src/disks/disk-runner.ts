@@ -201,21 +201,11 @@ export class DiskRunner {
 
   #createKeys(): DiskKeys {
     const { headers, custody, emit } = this.#options;
-    // eslint-disable-next-line @typescript-eslint/no-this-alias -- getters of another object
-    const runner = this;
     const seat: DiskSeat = {
-      get ref() {
-        return runner.ref;
-      },
-      get record() {
-        return runner.#record;
-      },
-      get state() {
-        return runner.state;
-      },
-      get set() {
-        return runner.#set;
-      },
+      ref: () => this.ref,
+      record: () => this.#record,
+      state: () => this.state,
+      set: () => this.#set,
       hands: this.#hands,
       save: (record) => this.#write(record),
       join: (set) => void (this.#set = set),

@@ -99,11 +99,6 @@ export interface PlaneDisk {
   /** Closes one connection at once, whatever is under way on it. Unknown ids are ignored. */
   disconnectClient(id: number): void;
   clients(): DiskClient[];
-  /**
-   * From now on this lease counts; ERR_DISK_STATE when it is to be enforced on a serving disk and
-   * does not hold: then nothing has changed.
-   */
-  setLease(lease: LeaseHandle, enforced: boolean): void;
   /** Closes the store. The disk must be locked and have no clients. */
   close(): Promise<void>;
 }

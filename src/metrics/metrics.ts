@@ -3,11 +3,9 @@ import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client
 import { REFUSAL_REASONS, type RefusalReason } from '../disks/events.js';
 import { DISK_METRICS } from './disk-metrics.js';
 import { renderDiskPage } from './disk-page.js';
-import { registerSampledMetric, stateSamples } from './sampled-metric.js';
-import type { KeySample, MetricsSources, SetSample } from './sources.js';
-
-const VERDICTS = ['PROOF', 'DENIED', 'NO-ANSWER'];
-const ACCESS = ['unknown', 'granted', 'denied', 'lapsed'];
+import { registerSampledMetric } from './sampled-metric.js';
+import { registerSetMetrics } from './set-metrics.js';
+import type { MetricsSources, SetSample } from './sources.js';
 
 /** Answers of a vault: milliseconds on a good day, the timeout on a bad one. */
 const PROBE_BUCKETS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -101,7 +99,8 @@ export class Metrics {
       registers,
     });
     for (const reason of REFUSAL_REASONS) this.#refusals.inc({ reason }, 0);
-    this.#registerSetMetrics();
+    registerSetMetrics(this.#registry, () => this.#sets);
+    this.#registerVaultMetrics();
     this.#registerProcessMetrics(options.version);
     collectDefaultMetrics({ register: this.#registry });
   }
@@ -161,76 +160,24 @@ export class Metrics {
     return (await renderDiskPage(DISK_METRICS, this.#sources.disks())) + others;
   }
 
-  #registerSetMetrics(): void {
-    const register = (
-      name: string,
-      help: string,
-      read: (set: SetSample) => ReturnType<typeof stateSamples>,
-    ): void => {
-      const readAll = () => this.#sets.flatMap(read);
-      registerSampledMetric(this.#registry, { name, help, type: 'gauge', read: readAll });
-    };
-    const perKey = (set: SetSample, read: (key: KeySample) => number | null) =>
-      set.keys.flatMap((key) => {
-        const value = read(key);
-        return value === null ? [] : [{ labels: keyLabels(set, key), value }];
-      });
-    register(
-      'keyhold_set_lease_seconds_left',
-      'Time for which the last proof still permits keys in memory; absent before the first.',
-      ({ name: set, leaseSecondsLeft: value }) =>
-        value === null ? [] : [{ labels: { set }, value }],
-    );
-    register(
-      'keyhold_set_access',
-      '1 for what is known about access to the keys of the set, 0 for the others.',
-      ({ name, access }) => stateSamples({ set: name }, 'access', ACCESS, access),
-    );
-    register(
-      'keyhold_set_alarm',
-      '1 while a person should look at the set.',
-      ({ name: set, alarm }) => [{ labels: { set }, value: Number(alarm) }],
-    );
-    register(
-      'keyhold_set_availability_in_use',
-      '1 while the availability key stands in for a vault that gives no answer.',
-      (set) => [{ labels: { set: set.name }, value: Number(set.availabilityInUse) }],
-    );
-    register(
-      'keyhold_set_rotation_failing',
-      '1 while a newer version of a key cannot be taken over.',
-      (set) => [{ labels: { set: set.name }, value: Number(set.rotationFailing) }],
-    );
-    const perSet = ({ name: set }: SetSample, value: number | null) =>
-      value === null ? [] : [{ labels: { set }, value }];
-    register(
-      'keyhold_set_revocation_deadline_seconds',
-      'The vault begins to refuse, to the keys wiped: what the set promises; absent on the platform key.',
-      (set) => perSet(set, set.revocationDeadlineSeconds),
-    );
-    register(
-      'keyhold_set_revocation_max_seconds',
-      "Probe's start to the last key wiped: the longest since the start; absent before the first.",
-      (set) => perSet(set, set.revocationMaxSeconds),
-    );
-    register(
-      'keyhold_key_expiry_timestamp_seconds',
-      'The date of the key, as it was last looked at; absent without one.',
-      (set) => perKey(set, (key) => (key.expiresMs === null ? null : key.expiresMs / 1000)),
-    );
-    register(
-      'keyhold_key_last_probe_timestamp_seconds',
-      'When the key was probed last; absent before the first probe.',
-      (set) => perKey(set, (key) => (key.lastProbeMs === null ? null : key.lastProbeMs / 1000)),
-    );
-    register(
-      'keyhold_key_last_verdict',
-      '1 for the verdict of the last probe, 0 for the others.',
-      (set) =>
-        set.keys.flatMap((key) =>
-          stateSamples(keyLabels(set, key), 'verdict', VERDICTS, key.verdict),
-        ),
-    );
+  #registerVaultMetrics(): void {
+    const vaults = () => this.#sources.vaults();
+    registerSampledMetric(this.#registry, {
+      name: 'keyhold_vault_budget_tokens',
+      help: 'Units that may be asked of the vault at once; below zero after confirmed denials.',
+      type: 'gauge',
+      read: () =>
+        vaults().flatMap(({ vault, probeTokens, bulkTokens }) => [
+          { labels: { vault, share: 'probe' }, value: probeTokens },
+          { labels: { vault, share: 'bulk' }, value: bulkTokens },
+        ]),
+    });
+    registerSampledMetric(this.#registry, {
+      name: 'keyhold_vault_throttled_total',
+      help: 'Answers 429 of the vault.',
+      type: 'counter',
+      read: () => vaults().map(({ vault, throttled }) => ({ labels: { vault }, value: throttled })),
+    });
   }
 
   #registerProcessMetrics(version: string): void {
@@ -263,8 +210,4 @@ export class Metrics {
       () => sources.shards().restarts,
     );
   }
-}
-
-function keyLabels(set: SetSample, key: KeySample): { set: string; key_version: string } {
-  return { set: set.name, key_version: key.version };
 }

@@ -8,6 +8,8 @@ export interface MetricsSources {
   sets(): readonly SetSample[];
   /** NBD connections: all of them, and those still in option negotiation. */
   connections(): { readonly total: number; readonly negotiating: number };
+  /** What is left of the budget of each vault. */
+  vaults(): readonly VaultSample[];
   shards(): { readonly total: number; readonly alive: number; readonly restarts: number };
 }
 
@@ -37,6 +39,13 @@ export interface SetSample {
   /** The longest since the start; null before the first revocation. */
   readonly revocationMaxSeconds: number | null;
   readonly keys: readonly KeySample[];
+}
+
+export interface VaultSample {
+  readonly vault: string;
+  readonly probeTokens: number;
+  readonly bulkTokens: number;
+  readonly throttled: number;
 }
 
 export interface KeySample {

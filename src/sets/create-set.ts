@@ -161,19 +161,37 @@ function recordFor(
       generation,
       nowMs,
     });
-  const { keyUrls: _, availabilityKey, ...policy } = options;
   return {
     version: 1,
-    ...policy,
+    name: options.name,
+    identity: options.identity,
+    ...policyOf(options),
+    allowPurgeable: options.allowPurgeable,
+    double: options.double,
     id,
     keys,
     platform: keys.length === 0 ? seal('platform') : null,
-    availability: availabilityKey ? seal('availability') : null,
+    availability: options.availabilityKey ? seal('availability') : null,
     setKeyGeneration: generation,
     denied: [],
     retired: [],
     spreading: false,
     purge: null,
     createdAt: new Date(nowMs).toISOString(),
+  };
+}
+
+function policyOf(options: SetPolicy): SetPolicy {
+  return {
+    mode: options.mode,
+    probeIntervalMs: options.probeIntervalMs,
+    leaseMs: options.leaseMs,
+    suspendTimeoutMs: options.suspendTimeoutMs,
+    rotationIntervalMs: options.rotationIntervalMs,
+    holdOnHeal: options.holdOnHeal,
+    revokeWhen: options.revokeWhen,
+    onExpiry: options.onExpiry,
+    identityDenied: options.identityDenied,
+    networkDenied: options.networkDenied,
   };
 }

@@ -22,6 +22,8 @@ export interface Drill {
  * healing) is real. A drill ends by itself, and with the daemon.
  */
 export class DrillVault implements VaultAccess {
+  /** Whoever has no budget has no turns either. */
+  readonly probeTurn?: NonNullable<VaultAccess['probeTurn']>;
   readonly #vault: VaultAccess;
   readonly #clock: Clock;
   readonly #drills = new Map<string, { drill: Drill; timer: Timer }>();
@@ -29,6 +31,9 @@ export class DrillVault implements VaultAccess {
   constructor(options: { vault: VaultAccess; clock: Clock }) {
     this.#vault = options.vault;
     this.#clock = options.clock;
+    const { vault } = options;
+    const { probeTurn } = vault;
+    if (probeTurn !== undefined) this.probeTurn = (request) => probeTurn.call(vault, request);
   }
 
   of(set: string): Drill | undefined {

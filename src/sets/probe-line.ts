@@ -2,7 +2,7 @@
 import type { Clock, Timer } from '../base/clock.js';
 import { KeyholdError, messageOf } from '../base/errors.js';
 import type { Random } from '../base/random.js';
-import type { Canary, Verdict, VaultAccess } from '../vault/types.js';
+import type { Canary, ProbeTurn, Verdict, VaultAccess } from '../vault/types.js';
 import { CLEAR, type Confirmation, observe } from './confirmation.js';
 import { codes } from './errors.js';
 
@@ -15,11 +15,16 @@ const NO_ANSWER_PAUSE_MS = 500;
  */
 const JITTER = 0.1;
 
+/** Pauses after a NO-ANSWER are shorter by up to this: keys that failed together spread out. */
+const NO_ANSWER_JITTER = 0.3;
+
 /** A probe that has not even timed out this long after its timeout is given up. */
 const WATCHDOG_MS = 2000;
 
 /** A vault may need this long for one answer however short the interval is. */
 const TIMEOUT_MS_MIN = 2000;
+
+const TOO_MANY_REQUESTS = 429;
 
 /** One verdict with what it means for those who depend on the key. */
 export interface ProbeReport {
@@ -36,6 +41,8 @@ export interface ProbeSubscriber {
   readonly id: string;
   readonly canary: Canary;
   readonly intervalMs: number;
+  /** What a proof is good for; without it no lease hastens probes that the vault holds back. */
+  readonly leaseMs?: number;
   readonly onReport: (report: ProbeReport) => void;
 }
 
@@ -82,6 +89,7 @@ export class ProbeLine {
   #closed = false;
   #noAnswers = 0;
   #lastStartBootMs: number | undefined;
+  #lastProofBootMs: number | undefined;
   #timer: Timer | undefined;
 
   constructor(options: ProbeLineOptions) {
@@ -92,10 +100,20 @@ export class ProbeLine {
     return this.#members.size === 0;
   }
 
-  add(subscriber: ProbeSubscriber): void {
+  /** `firstDelayMs` postpones the very first probe of the line. */
+  add(subscriber: ProbeSubscriber, firstDelayMs = 0): void {
+    const first = this.#lastStartBootMs === undefined && this.empty;
     this.#members.set(subscriber.id, { ...subscriber, spoiled: false });
     if (this.#inFlight) return;
-    this.#schedule(this.#confirmation.kind === 'suspected' ? 0 : this.#untilNextMs());
+    const usualMs = this.#confirmation.kind === 'suspected' ? 0 : this.#untilNextMs();
+    this.#schedule(first ? firstDelayMs : usualMs);
+  }
+
+  /** The machine was asleep: whatever was known is old, and the next probe is due. */
+  resume(delayMs: number): void {
+    this.#noAnswers = 0;
+    this.#lastStartBootMs = undefined;
+    if (!this.#inFlight && !this.empty) this.#schedule(delayMs);
   }
 
   remove(subscriberId: string): void {
@@ -125,15 +143,52 @@ export class ProbeLine {
   }
 
   async #probe(): Promise<void> {
-    const member = this.#pick();
-    if (this.#inFlight || this.#closed || member === undefined) return;
+    if (this.#inFlight || this.#closed || this.empty) return;
     this.#timer?.cancel();
     this.#inFlight = true;
+    const turn = await this.#turn();
+    // Who is asked for is decided now: there may have been time for wishes, and for leaving.
+    const member = this.#pick();
+    if (member === undefined) {
+      this.#inFlight = false;
+      return;
+    }
     this.#round += 1;
     this.#lastStartBootMs = this.#options.clock.bootMs();
-    const verdict = await this.#ask(member);
+    const verdict = await this.#ask(member, turn);
     this.#inFlight = false;
     this.#digest(member, verdict);
+  }
+
+  /** Waits for the vault's budget, but never so long that the lease suffers. */
+  async #turn(): Promise<ProbeTurn | undefined> {
+    const { vault, kid, clock } = this.#options;
+    const wrapped = this.#pick()?.canary.wrapped;
+    if (vault.probeTurn === undefined || wrapped === undefined) return undefined;
+    const latestBootMs = this.#latestBootMs(clock.bootMs());
+    return vault.probeTurn({ kid, wrapped, urgent: this.#isUrgent(), latestBootMs });
+  }
+
+  /**
+   * A certain denial is confirmed before anything else, but a vault that gives no answers is not
+   * pressed. One that may still be propagating takes its time anyway.
+   */
+  #isUrgent(): boolean {
+    const confirmation = this.#confirmation;
+    if (confirmation.kind !== 'suspected') return false;
+    return confirmation.evidence === 'certain' && confirmation.noAnswers === 0;
+  }
+
+  /**
+   * Until when the next probe may be put off, by the vault's wish or by ours: at most for half of
+   * what is left of the lease, so that a lease which nears its end is asked for more and more
+   * often. Undefined without a lease, which then cannot be lost.
+   */
+  #latestBootMs(nowBootMs: number): number | undefined {
+    const leases = [...this.#members.values()].flatMap(({ leaseMs }) => leaseMs ?? []);
+    if (leases.length === 0 || this.#lastProofBootMs === undefined) return undefined;
+    const leftMs = this.#lastProofBootMs + Math.min(...leases) - nowBootMs;
+    return leftMs > 0 ? nowBootMs + leftMs / 2 : undefined;
   }
 
   #pick(): Member | undefined {
@@ -145,7 +200,7 @@ export class ProbeLine {
   }
 
   /** Never throws and always ends. */
-  async #ask(member: Member): Promise<Verdict> {
+  async #ask(member: Member, turn: ProbeTurn | undefined): Promise<Verdict> {
     const { vault, identity, kid, clock } = this.#options;
     const startedBootMs = clock.bootMs();
     const failed = (code: string, message: string): Verdict => ({
@@ -165,7 +220,8 @@ export class ProbeLine {
     });
     const fresh = this.#confirmation.kind === 'suspected';
     try {
-      const probe = vault.probe({ identity, kid, canary: member.canary, fresh, timeoutMs });
+      const { canary } = member;
+      const probe = vault.probe({ identity, kid, canary, fresh, timeoutMs, turn });
       return await Promise.race([probe, expired]);
     } catch (error) {
       return failed('INTERNAL', messageOf(error));
@@ -182,6 +238,7 @@ export class ProbeLine {
       this.#options.clock.nowMs(),
     );
     this.#confirmation = confirmation;
+    if (verdict.kind === 'PROOF') this.#lastProofBootMs = verdict.startedBootMs;
     this.#noAnswers = verdict.kind === 'NO-ANSWER' ? this.#noAnswers + 1 : 0;
     const denial = confirmation.kind === 'clear' ? 'none' : confirmation.kind;
     const firstSeenMs = confirmation.kind === 'clear' ? undefined : confirmation.firstSeenMs;
@@ -193,7 +250,15 @@ export class ProbeLine {
     for (const member of recipients) member.onReport(report);
     if (settled) this.#resolveWaiters(recipients, report);
     if (this.empty) return;
-    this.#schedule(recheckMs ?? this.#usualPauseMs(verdict));
+    this.#schedule(this.#pauseMs(verdict, recheckMs));
+  }
+
+  #pauseMs(verdict: Verdict, recheckMs: number | undefined): number {
+    const usualMs = this.#usualPauseMs(verdict);
+    if (recheckMs === undefined) return usualMs;
+    // A suspicion is cleared up soon, but not against a vault that is already overwhelmed.
+    const throttled = verdict.httpStatus === TOO_MANY_REQUESTS;
+    return throttled ? Math.max(recheckMs, Math.min(usualMs, this.#intervalMs())) : recheckMs;
   }
 
   /**
@@ -223,8 +288,21 @@ export class ProbeLine {
   #usualPauseMs(verdict: Verdict): number {
     if (this.#waiters.length > 0) return 0;
     if (verdict.kind !== 'NO-ANSWER') return this.#untilNextMs();
-    const backOffMs = NO_ANSWER_PAUSE_MS * 2 ** Math.min(this.#noAnswers - 1, 16);
-    return Math.max(Math.min(backOffMs, this.#intervalMs()), verdict.retryAfterMs ?? 0);
+    const growingMs = NO_ANSWER_PAUSE_MS * 2 ** Math.min(this.#noAnswers - 1, 16);
+    const jitter = 1 - NO_ANSWER_JITTER * this.#options.random.fraction();
+    // Never later than the rhythm has it, however long it took to get no answer.
+    const restMs = Math.max(NO_ANSWER_PAUSE_MS, this.#untilNextMs());
+    const backOffMs = Math.min(growingMs * jitter, restMs);
+    return Math.max(backOffMs, this.#obeyedMs(verdict.retryAfterMs ?? 0));
+  }
+
+  /** Retry-After as far as the lease permits. */
+  #obeyedMs(retryAfterMs: number): number {
+    const nowBootMs = this.#options.clock.bootMs();
+    const latestBootMs = this.#latestBootMs(nowBootMs);
+    return latestBootMs === undefined
+      ? retryAfterMs
+      : Math.min(retryAfterMs, latestBootMs - nowBootMs);
   }
 
   #untilNextMs(): number {

@@ -15,9 +15,12 @@ export class Subscriptions {
   }
 
   /** Subscribes to what is new in the record or is probed in another rhythm, and ends the rest. */
-  follow({ id, identity, keys, probeIntervalMs: intervalMs }: SetRecord): void {
+  follow({ id, identity, keys, probeIntervalMs: intervalMs, leaseMs }: SetRecord): void {
     const wanted = new Map(
-      keys.map((key) => [JSON.stringify([identity, key.kid, key.canary, intervalMs]), key]),
+      keys.map((key) => [
+        JSON.stringify([identity, key.kid, key.canary, intervalMs, leaseMs]),
+        key,
+      ]),
     );
     // First what ends: a line knows a set once, under its id.
     for (const what of [...this.#ends.keys()]) if (!wanted.has(what)) this.#end(what);
@@ -28,6 +31,7 @@ export class Subscriptions {
         {
           id,
           intervalMs,
+          leaseMs,
           canary: {
             plaintext: new Uint8Array(Buffer.from(canary.plaintext, 'base64')),
             wrapped: new Uint8Array(Buffer.from(canary.wrapped, 'base64')),

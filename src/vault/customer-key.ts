@@ -156,6 +156,7 @@ function validateKey(key: KeyVaultKey, url: KeyUrl, allowPurgeable: boolean): Cu
     modulus,
     exponent,
     sizeBits,
+    hsm: type === 'RSA-HSM',
     recoveryLevel,
     ...(expiresOnMs === undefined ? {} : { expiresOnMs }),
   };

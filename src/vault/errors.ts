@@ -72,6 +72,16 @@ export const codes = defineErrors({
     summary: 'A set key could not be unwrapped, and nobody denied it.',
     hint: 'the verdict names the cause; the set tries again by itself',
   },
+  ERR_VAULT_BUDGET_FULL: {
+    kind: 'unavailable',
+    summary: 'As many calls wait for the budget of a vault as may wait.',
+    hint: 'too many keys in one vault for what is asked of it (docs/SCALE.md); try again later',
+  },
+  ERR_VAULT_BUDGET_WAIT: {
+    kind: 'unavailable',
+    summary: 'A call waited as long for the budget of a vault as it may.',
+    hint: 'keyhold_vault_throttled_total tells whether the vault throttles; see docs/SCALE.md',
+  },
   ERR_VAULT_IDENTITY: {
     kind: 'invalid',
     summary: 'A vault was to be reached with an identity that the configuration does not have.',

@@ -64,6 +64,8 @@ export interface CustomerKey {
   readonly modulus: Uint8Array;
   readonly exponent: Uint8Array;
   readonly sizeBits: number;
+  /** Whether it lies in an HSM, where the vault answers less often; undefined if unknown. */
+  readonly hsm?: boolean;
   readonly recoveryLevel: string;
   /** Milliseconds since the epoch; undefined when the key never expires. */
   readonly expiresOnMs?: number;
@@ -89,8 +91,26 @@ export interface SecretPipe {
   receiveSetKey(readFd: number, timeoutMs: number): Promise<SetKeyHandle>;
 }
 
+/** Leave to send one probe, out of the vault's budget. Good once. */
+export interface ProbeTurn {
+  readonly kind: 'probe-turn';
+}
+
 /** Everything that `sets` needs of Key Vault. */
 export interface VaultAccess {
+  /**
+   * Waits until the budget of the key's vault has room for one more probe, and not longer than
+   * until `latestBootMs`; `urgent`, the confirmation of a denial, goes before other probes. The
+   * wait is kept out of `probe`, so that neither the limit of the answer nor the lease's time
+   * begins with it. Never throws. An access without a budget has no such method.
+   */
+  probeTurn?(request: {
+    kid: string;
+    wrapped: Uint8Array;
+    urgent: boolean;
+    latestBootMs?: number | undefined;
+  }): Promise<ProbeTurn>;
+
   /**
    * Reads the key at a versioned or versionless URL and checks that it may serve as a customer key:
    * RSA or RSA-HSM, 2048/3072/4096 bits, wrapKey and unwrapKey among its operations, enabled, and a
@@ -112,6 +132,8 @@ export interface VaultAccess {
     canary: Canary;
     fresh: boolean;
     timeoutMs: number;
+    /** Where there is none, the probe waits for one by itself. */
+    turn?: ProbeTurn | undefined;
   }): Promise<Verdict>;
 
   /**

@@ -10,7 +10,7 @@ import { prepareExport } from '../../src/audit/export.js';
 import { formatExport } from '../../src/audit/export-form.js';
 import { parseTime } from '../../src/cli/commands/audit.js';
 import { FakeClock } from '../support/fake-clock.js';
-import { NOW_MS } from './support/fake-admin.js';
+import { NOW_MS } from './support/canned.js';
 import { type CliResult, cli } from './support/run-cli.js';
 
 const LOG = { host: 'vm1', path: '/var/lib/keyhold/audit/audit.jsonl' };

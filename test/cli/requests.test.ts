@@ -6,7 +6,6 @@ import { setViewSchema } from '../../src/admin/api-sets.js';
 import {
   CHECK,
   EVENTS,
-  FakeAdmin,
   GRANTED_SET,
   LOCAL_CONNECTION,
   NEGOTIATING,
@@ -16,7 +15,8 @@ import {
   SOUND_AUDIT,
   STATUS,
   TLS_CONNECTION,
-} from './support/fake-admin.js';
+} from './support/canned.js';
+import { FakeAdmin } from './support/fake-admin.js';
 import { cli } from './support/run-cli.js';
 
 async function start(t: { teardown(fn: () => unknown): unknown }): Promise<FakeAdmin> {

@@ -12,7 +12,6 @@ import {
   CHECK,
   DENIED_DISK,
   DENIED_SET,
-  FakeAdmin,
   GRANTED_SET,
   LOCAL_CONNECTION,
   NEGOTIATING,
@@ -20,7 +19,8 @@ import {
   ONLINE_DISK,
   SOUND_AUDIT,
   TLS_CONNECTION,
-} from './support/fake-admin.js';
+} from './support/canned.js';
+import { FakeAdmin } from './support/fake-admin.js';
 import { Transcript } from './support/golden.js';
 
 interface Setting {

@@ -79,6 +79,7 @@ function metricsOf(
       disks: () => disks,
       sets: () => sets,
       connections: () => ({ total: 3, negotiating: 1 }),
+      vaults: () => [{ vault: 'v.example', probeTokens: 200, bulkTokens: -5, throttled: 3 }],
       shards: () => ({ total: 2, alive: 1, restarts: 5 }),
       ...rest,
     },
@@ -280,6 +281,14 @@ void test('a histogram with another number of buckets is a mistake, not a metric
     message: 'h: expected 3 buckets, got 2',
   });
   t.end();
+});
+
+void test('the budget of a vault is shown by share, also below zero', async (t) => {
+  t.match(await samplesOf(metricsOf([], [])), {
+    'keyhold_vault_budget_tokens{vault=v.example,share=probe}': 200,
+    'keyhold_vault_budget_tokens{vault=v.example,share=bulk}': -5,
+    'keyhold_vault_throttled_total{vault=v.example}': 3,
+  });
 });
 
 void test('docs/METRICS.md has every metric and no other', async (t) => {

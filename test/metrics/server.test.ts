@@ -23,6 +23,7 @@ async function start(
       },
       sets: () => [],
       connections: () => ({ total: 0, negotiating: 0 }),
+      vaults: () => [],
       shards: () => ({ total: 1, alive: 1, restarts: 0 }),
     },
   });

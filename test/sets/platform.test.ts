@@ -60,12 +60,13 @@ void test('it cannot be made without a platform key', async (t) => {
 void test('customer keys are turned off online', async (t) => {
   const world = await World.withDisk();
   t.teardown(() => world.destroy());
-  world.platform = new FakePlatformKey();
+  const platform = new FakePlatformKey();
+  world.platform = platform;
   await world.during(world.sets.assign('s', 'platform'));
   world.vault.behave(KEY_URL, DISABLED);
   await world.pass(3_600_000);
   t.equal(world.state(), 'online');
-  t.strictSame(await headerKids(world), [`platform:${world.platform?.id}`]);
+  t.strictSame(await headerKids(world), [`platform:${platform.id}`]);
 });
 
 void test('customer keys are turned on again online, and revoke again', async (t) => {

@@ -59,6 +59,12 @@ export class FakeClock implements Clock {
     await this.settle();
   }
 
+  /** The machine sleeps: clocks go on, timers wait for as long as they would have without it. */
+  suspend(durationMs: number): void {
+    for (const pending of this.#pending) pending.dueMs += durationMs;
+    this.#moveTo(this.#bootMs + durationMs);
+  }
+
   /** Lets every promise that can settle do so. */
   async settle(): Promise<void> {
     for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();

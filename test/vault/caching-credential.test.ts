@@ -280,14 +280,30 @@ const client = new CryptographyClient(key, credential, { httpClient });
 for (let call = 0; call < 2; call += 1) {
   await client.unwrapKey('RSA-OAEP-256', Buffer.alloc(256)).catch((error) => error);
 }
+if (process.argv[3] === 'calling') {
+  const failures = new Set();
+  const calling = setInterval(() => {
+    const call = client.unwrapKey('RSA-OAEP-256', Buffer.alloc(256));
+    call.catch((error) => failures.add(error.name));
+  }, 200);
+  setTimeout(() => {
+    clearInterval(calling);
+    process.stdout.write([...failures, fetched > 1 ? 'renewed in vain, ' : ''].join(', '));
+  }, 4000);
+}
 setTimeout(() => process.stdout.write('still here'), 4500);
 `;
 
-function runHazard(t: Test, credential: 'raw' | 'wrapped'): { status: number | null; out: string } {
+function runHazard(
+  t: Test,
+  credential: 'raw' | 'wrapped',
+  use: 'idle' | 'calling' = 'idle',
+): { status: number | null; out: string } {
   const program = transpileVault();
   t.teardown(() => rmSync(program, { recursive: true, force: true }));
   writeFileSync(join(program, 'hazard.js'), HAZARD);
-  const { status, stdout } = spawnSync(process.execPath, [join(program, 'hazard.js'), credential], {
+  const args = [join(program, 'hazard.js'), credential, use];
+  const { status, stdout } = spawnSync(process.execPath, args, {
     encoding: 'utf8',
     timeout: 30_000,
   });
@@ -303,5 +319,12 @@ void test('the SDK alone ends the process when a background renewal fails', (t) 
 
 void test('behind this credential the same process lives on', (t) => {
   t.strictSame(runHazard(t, 'wrapped'), { status: 0, out: 'still here' });
+  t.end();
+});
+
+void test('a renewal that fails until the token has expired is no unhandled rejection', (t) => {
+  // One that went unhandled would end the process with status 1.
+  const { status, out } = runHazard(t, 'wrapped', 'calling');
+  t.strictSame({ status, out }, { status: 0, out: 'TokenFailure, renewed in vain, still here' });
   t.end();
 });

@@ -65,6 +65,15 @@ for (const type of ['RSA', 'RSA-HSM']) {
   });
 }
 
+for (const [type, hsm] of [
+  ['RSA', false],
+  ['RSA-HSM', true],
+] as const) {
+  void test(`a key of type ${type} is ${hsm ? '' : 'not '}in an HSM`, async (t) => {
+    t.equal((await fetchKey(t, { key: { ...jwk('rsa', 2048), kty: type } })).hsm, hsm);
+  });
+}
+
 void test('an EC key is refused with its type', async (t) => {
   const key = { kty: 'EC', crv: 'P-256', n: undefined, e: undefined };
   await t.rejects(fetchKey(t, { key }), {

@@ -146,13 +146,13 @@ export function addUpdateCommand(set: Command, context: CliContext): void {
   for (const option of policyOptions()) command.addOption(option);
   command.action(
     async (name: string, options: PolicyOptions & { onRevoke?: Mode }, own: Command) => {
-      const given =
-        own.getOptionValueSource('holdOnHeal') === 'cli' ? options.holdOnHeal : undefined;
-      const { holdOnHeal: _, ...others } = options;
-      const changes = {
-        ...policyOf(others),
-        ...withoutUndefined({ mode: options.onRevoke, holdOnHeal: given }),
-      };
+      const wished = own.getOptionValueSource('holdOnHeal') === 'cli';
+      const changes = withoutUndefined({
+        ...policyOf(options),
+        mode: options.onRevoke,
+        // The negated option gives it a default, which is nobody's wish.
+        holdOnHeal: wished ? options.holdOnHeal : undefined,
+      });
       const view = await (await connect(context, own)).updateSet(name, changes);
       if (isJson(own)) printJson(context, view);
       else print(context, formatSet(context.io, view));

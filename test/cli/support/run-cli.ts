@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { CliIo, TextSink } from '../../../src/cli/io.js';
 import { runCli } from '../../../src/cli/run.js';
-import { NOW_MS } from './fake-admin.js';
+import { NOW_MS } from './canned.js';
 
 export interface CliResult {
   readonly status: number;
