@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Caller } from '../admin/api.js';
 import { type AdminServer, startAdminServer } from '../admin/server.js';
 import { type AuditLog, openAudit } from '../audit/audit-log.js';
-import { type Clock, createSystemClock } from '../base/clock.js';
+import { createSystemClock } from '../base/clock.js';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import { makeDirectory } from '../base/make-directory.js';
@@ -13,19 +11,13 @@ import { createSystemRandom } from '../base/random.js';
 import { readVersion } from '../base/version.js';
 import type { FilledConfig } from '../config/config.js';
 import type { Addon, ListeningAddress } from '../dataplane/addon.js';
-import { NativeCustody } from '../dataplane/custody.js';
 import { callNative } from '../dataplane/errors.js';
 import { loadAddon } from '../dataplane/load.js';
 import { DataPlane } from '../dataplane/plane.js';
-import { DiskService } from '../disks/disk-service.js';
-import { type PlatformKeySource, platformKeySource } from '../sets/platform.js';
+import { platformKeySource } from '../sets/platform.js';
 import { Metrics } from '../metrics/metrics.js';
 import { type MetricsServer, startMetricsServer } from '../metrics/server.js';
-import { SetService } from '../sets/set-service.js';
-import { type ClosableVaultAccess, createVaultAccess } from '../vault/access.js';
 import { VaultBudget } from '../vault/budget.js';
-import { budgeted } from '../vault/budgeted.js';
-import type { HelperCommand } from '../vault/unwrap-helper.js';
 import {
   claimSockets,
   type InheritedFd,
@@ -39,12 +31,12 @@ import { AuditExports } from './audit-exports.js';
 import { Doctor } from './doctor.js';
 import { codes } from './errors.js';
 import { openPlatformKey } from './platform-key.js';
-import { raiseControlThread } from './priority.js';
 import { DaemonServices } from './services.js';
 import { createMetricsSources } from './sources.js';
 import { openStateDirectory } from './state-directory.js';
 import { loadTls, reloadTls } from './tls.js';
 import { Trail } from './trail.js';
+import { type Core, createCore, openVaults } from './core.js';
 
 /** Owner and group may connect; a disk without an allow list is theirs to use. */
 const NBD_SOCKET_MODE = 0o660;
@@ -56,17 +48,6 @@ export interface DaemonOptions {
   readonly inherited: readonly InheritedFd[];
   /** systemd's $CREDENTIALS_DIRECTORY. */
   readonly credentialsDirectory: string | undefined;
-}
-
-/** The parts that everything else is made of. */
-interface Core {
-  readonly addon: Addon;
-  readonly clock: Clock;
-  readonly vault: ClosableVaultAccess;
-  readonly sets: SetService;
-  readonly disks: DiskService;
-  readonly plane: DataPlane;
-  readonly alarms: Alarms;
 }
 
 /** What a started daemon is steered by. */
@@ -193,28 +174,6 @@ async function start(
   return { plane, reload: () => reloadOnSignal(services, logger) };
 }
 
-/** Every vault, within what this daemon may ask of each. */
-function openVaults(options: {
-  config: FilledConfig;
-  credentialsDirectory: string | undefined;
-  logger: Logger;
-  addon: Addon;
-  clock: Clock;
-  budget: VaultBudget;
-}): ClosableVaultAccess {
-  const { config, credentialsDirectory, logger, addon, clock, budget } = options;
-  const vault = createVaultAccess({
-    identities: config.identities,
-    transport: config.vault,
-    clock,
-    logger,
-    secretPipe: new NativeCustody(addon),
-    helperCommand: helperCommand(),
-    ...(credentialsDirectory === undefined ? {} : { credentialsDirectory }),
-  });
-  return budgeted(vault, { budget, clock });
-}
-
 function claimInherited(
   addon: Addon,
   config: FilledConfig,
@@ -234,63 +193,6 @@ async function reloadOnSignal(services: DaemonServices, logger: Logger): Promise
   } catch (error) {
     logger.error({ cause: messageOf(error) }, 'reload on SIGHUP failed');
   }
-}
-
-/** Sets, disks and the data plane know each other through ports; the knots are tied here. */
-function createCore(options: {
-  config: FilledConfig;
-  logger: Logger;
-  addon: Addon;
-  clock: Clock;
-  vault: ClosableVaultAccess;
-  platform: PlatformKeySource;
-}): Core {
-  const { config, logger, addon, clock, vault, platform } = options;
-  const { graceMs, lingerMs } = config.disks;
-  const random = createSystemRandom();
-  const custody = new NativeCustody(addon);
-  const alarms = new Alarms(clock);
-  const sets: SetService = new SetService({
-    stateDir: config.stateDir,
-    vault,
-    custody,
-    clock,
-    random,
-    logger,
-    timeoutMs: config.vault.timeoutMs,
-    platform,
-    disks: () => disks.ofSets,
-  });
-  const plane: DataPlane = new DataPlane({
-    addon,
-    shards: config.dataPlane.shards === 0 ? availableParallelism() : config.dataPlane.shards,
-    xts: config.dataPlane.xts,
-    engine: config.dataPlane.engine,
-    busyPollUs: config.dataPlane.busyPollUs,
-    exportsFor: (peer) => disks.exportsFor(peer),
-    clock,
-    logger,
-    onShardDeath: (index, message, final) => {
-      if (final) alarms.raise(`shard ${index}`, `not started again: ${message}`);
-    },
-  });
-  raiseControlThread(logger);
-  const disks: DiskService = new DiskService({
-    stateDir: config.stateDir,
-    sets,
-    plane,
-    custody,
-    platform,
-    clock,
-    random,
-    logger,
-    ...(graceMs === undefined ? {} : { graceMs }),
-    ...(lingerMs === undefined ? {} : { lingerMs }),
-  });
-  disks.events.on('offline-receipt', ({ disk, verdictStartedBootMs: from, receipt }) => {
-    if (from !== undefined) sets.noteRevocation(disk.set.id, receipt.keyWipedBootMs - from);
-  });
-  return { addon, clock, vault, sets, disks, plane, alarms };
 }
 
 /**
@@ -423,10 +325,4 @@ async function openNbd(
 
 function kernelInUse(addon: Addon, setting: string): string {
   return setting === 'auto' ? (addon.xtsKernels()[0] ?? 'evp') : setting;
-}
-
-/** The same program as a one-shot child. */
-function helperCommand(): HelperCommand {
-  const main = fileURLToPath(new URL('../cli/main.js', import.meta.url));
-  return { execPath: process.execPath, args: [main, 'unwrap-helper'], env: process.env };
 }

@@ -32,8 +32,8 @@ export class DrillVault implements VaultAccess {
     this.#vault = options.vault;
     this.#clock = options.clock;
     const { vault } = options;
-    const { probeTurn } = vault;
-    if (probeTurn !== undefined) this.probeTurn = (request) => probeTurn.call(vault, request);
+    const probeTurn = vault.probeTurn?.bind(vault);
+    if (probeTurn !== undefined) this.probeTurn = probeTurn;
   }
 
   of(set: string): Drill | undefined {

@@ -195,8 +195,8 @@ export class SetService {
   }
 
   /**
-   * Simulates the scenario for the set's own keys until `endDrill`, or for `durationMs`: what follows
-   * is real, disks included. Throws ERR_SET_DRILL for a key that another set uses too.
+   * Simulates the scenario for the set's own keys until `endDrill`, or for `durationMs`: what
+   * follows is real, disks included. Throws ERR_SET_DRILL for a key that another set uses too.
    */
   beginDrill(name: string, request: { scenario: Scenario; durationMs: number }): SetView {
     const live = this.#usable(name);
