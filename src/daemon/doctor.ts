@@ -8,7 +8,7 @@ import { KeyholdError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { FilledConfig } from '../config/config.js';
 import { makeCanary } from '../sets/wrap.js';
-import type { SetKeyRecord, SetRecord } from '../sets/record.js';
+import { counts, type SetKeyRecord, type SetRecord } from '../sets/record.js';
 import type { SetService } from '../sets/set-service.js';
 import { examineKey } from '../vault/doctor.js';
 import { type KeyUrl, parseKeyUrl } from '../vault/key-url.js';
@@ -35,6 +35,7 @@ interface Subject {
   readonly identity: string;
   readonly url: KeyUrl;
   readonly allowPurgeable: boolean;
+  readonly expiryDenies: boolean;
   readonly keys: readonly SetKeyRecord[];
 }
 
@@ -86,14 +87,14 @@ export class Doctor {
     }
     const url = parseKeyUrl(request.key);
     const identity = request.identity ?? this.#onlyIdentity();
-    return [{ set: null, identity, url, allowPurgeable: false, keys: [] }];
+    return [{ set: null, identity, url, allowPurgeable: false, expiryDenies: false, keys: [] }];
   }
 
   async #examine(subject: Subject): Promise<DoctorTarget> {
-    const { set, identity, url, allowPurgeable } = subject;
+    const { set, identity, url, allowPurgeable, expiryDenies } = subject;
     const { config, credentialsDirectory, clock, random } = this.#options;
     const checks = await examineKey(
-      { identity, url, allowPurgeable, canaries: subject.keys.map(canaryOf) },
+      { identity, url, allowPurgeable, expiryDenies, canaries: subject.keys.map(canaryOf) },
       {
         identities: config.identities,
         credentialsDirectory,
@@ -140,13 +141,18 @@ export class Doctor {
   }
 }
 
-/** One subject for each key, with the canaries of all its versions in the record. */
+/**
+ * One subject for each key that counts, with the canaries of all its versions in the record. One
+ * that the set was taken off may be gone, and that is no fault.
+ */
 function subjectsOf(record: SetRecord): Subject[] {
   const { name: set, identity, allowPurgeable } = record;
+  const expiryDenies = record.onExpiry === 'offline';
   const byUrl = new Map<string, SetKeyRecord[]>();
-  for (const key of record.keys) byUrl.set(key.url, [...(byUrl.get(key.url) ?? []), key]);
+  for (const key of record.keys.filter(counts))
+    byUrl.set(key.url, [...(byUrl.get(key.url) ?? []), key]);
   return [...byUrl].map(([text, keys]) => {
-    return { set, identity, url: parseKeyUrl(text), allowPurgeable, keys };
+    return { set, identity, url: parseKeyUrl(text), allowPurgeable, expiryDenies, keys };
   });
 }
 

@@ -39,6 +39,8 @@ export interface ExaminationRequest {
   readonly identity: string;
   readonly url: KeyUrl;
   readonly allowPurgeable: boolean;
+  /** The set takes the date of a key for a denial. */
+  readonly expiryDenies: boolean;
   /** What a set has stored: which version, and the canary that it wrapped. */
   readonly canaries: ReadonlyArray<{ readonly kid: string; readonly canary: Canary }>;
 }
@@ -89,11 +91,11 @@ function skipKey(request: ExaminationRequest, why: string): Check[] {
 
 function describeKey(
   key: KeyVaultKey | undefined,
-  { allowPurgeable }: ExaminationRequest,
+  { allowPurgeable, expiryDenies }: ExaminationRequest,
   { clock }: ExaminationOptions,
 ): Check[] {
   if (key === undefined) return KEY_CHECKS.map((id) => skipped(id, 'it needs the key'));
-  return checkKey(key, { nowMs: clock.nowMs(), allowPurgeable });
+  return checkKey(key, { nowMs: clock.nowMs(), allowPurgeable, expiryDenies });
 }
 
 async function checkName(url: KeyUrl, options: ExaminationOptions): Promise<Check> {

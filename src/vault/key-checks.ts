@@ -21,14 +21,14 @@ export const KEY_CHECKS = [
 /** Everything about a key that one GET tells, each property on its own. Pure. */
 export function checkKey(
   key: KeyVaultKey,
-  options: { nowMs: number; allowPurgeable: boolean },
+  options: { nowMs: number; allowPurgeable: boolean; expiryDenies: boolean },
 ): Check[] {
   return [
     checkType(key),
     checkSize(key),
     checkEnabled(key),
     checkOperations(key),
-    checkDates(key, options.nowMs),
+    checkDates(key, options),
     checkRecoveryLevel(key, options.allowPurgeable),
   ];
 }
@@ -73,7 +73,10 @@ function checkOperations(key: KeyVaultKey): Check {
  * Outside its dates Key Vault refuses to wrap, and goes on unwrapping: disks run on, and nothing
  * else warns of it. Hence a warning and no failure.
  */
-function checkDates(key: KeyVaultKey, nowMs: number): Check {
+function checkDates(
+  key: KeyVaultKey,
+  { nowMs, expiryDenies }: { nowMs: number; expiryDenies: boolean },
+): Check {
   const { notBefore, expiresOn } = key.properties;
   const facts = {
     ...(notBefore === undefined ? {} : { notBefore: notBefore.toISOString() }),
@@ -88,7 +91,10 @@ function checkDates(key: KeyVaultKey, nowMs: number): Check {
   const withDays = { ...facts, daysLeft };
   if (expiresOn.getTime() <= nowMs) {
     const message = `the key expired at ${expiresOn.toISOString()}; the vault still unwraps with it`;
-    return warned('key-dates', 'KeyExpired', message, withDays);
+    if (!expiryDenies) return warned('key-dates', 'KeyExpired', message, withDays);
+    const denied = `${message}, but the set takes its disks offline then`;
+    const problem = { code: 'KeyExpired', kind: 'key-inaccessible', message: denied } as const;
+    return failed('key-dates', problem, withDays);
   }
   if (daysLeft < EXPIRY_WARNING_DAYS) {
     return warned('key-dates', 'KeyExpiresSoon', `the key expires in ${daysLeft} days`, withDays);

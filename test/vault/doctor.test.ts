@@ -221,6 +221,13 @@ void test('an expired key is a warning, since it still unwraps', async (t) => {
   t.equal(found['unwrap']?.verdict, 'ok');
 });
 
+void test('an expired key is a failure for a set that goes offline then', async (t) => {
+  const examination = await Examination.start(t);
+  await examination.fixture.control.updateKey('k1', { expires: NOW_S - 2 * DAY_S });
+  const found = await examination.run({ expiryDenies: true });
+  t.match(found['key-dates'], { verdict: 'fail', code: 'KeyExpired' });
+});
+
 void test('a key that expires within a month is a warning with the days left', async (t) => {
   const examination = await Examination.start(t);
   await examination.fixture.control.updateKey('k1', { expires: NOW_S + 10 * DAY_S + 3600 });

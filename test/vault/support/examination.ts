@@ -20,6 +20,7 @@ interface Options {
   readonly identityName?: string;
   readonly transport?: Partial<VaultTransport>;
   readonly allowPurgeable?: boolean;
+  readonly expiryDenies?: boolean;
   readonly skewMs?: number;
   readonly canaries?: ReadonlyArray<{ kid: string; canary: Canary }>;
 }
@@ -78,6 +79,7 @@ export class Examination {
         identity: options.identityName ?? 'prod',
         url: parseKeyUrl(options.key ?? `${vault.url}/keys/k1`),
         allowPurgeable: options.allowPurgeable ?? false,
+        expiryDenies: options.expiryDenies ?? false,
         canaries: options.canaries ?? [],
       },
       {
