@@ -221,6 +221,8 @@ function wordsOf(event: AdminEvent): string {
   const facts = { disk, verdict, state, reason, code, wipedAfterMs };
   const words = Object.entries(facts)
     .filter(([, value]) => value !== undefined && value !== null)
-    .map(([key, value]) => `${key}=${String(value)}`);
+    .map(
+      ([key, value]) => `${key}=${typeof value === 'number' ? value.toFixed(3) : String(value)}`,
+    );
   return [event.kind, ...words].join(' ');
 }
