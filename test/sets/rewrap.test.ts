@@ -191,6 +191,16 @@ void test('an interrupted rewrap does not go on before the disks are known', asy
   t.strictSame(await headerKids(reborn), [`platform:${world.platform.id}`]);
 });
 
+void test('a disk that was erased does not hold up a rewrap', async (t) => {
+  const world = await withDisk(t);
+  await world.createDisk({ name: 'e' });
+  await world.during(world.disks.erase('e', 'e'));
+  world.vault.rotate(URL, 'v2');
+  await world.during(world.sets.rotate('s'));
+  t.strictSame(kids(world), [`current ${V2}`]);
+  t.equal(world.sets.view('s').rotationTrouble, null);
+});
+
 void test('the old version is safe to disable when no header names it', async (t) => {
   const world = await withDisk(t);
   world.vault.rotate(URL, 'v2');
