@@ -150,6 +150,7 @@ async function start(
   stops.push(() => disks.close());
   await sets.load();
   await disks.load();
+  sets.resume();
   anchors.start();
   for (const { name, message } of [...sets.broken(), ...disks.broken()]) {
     alarms.raise(`record ${name}`, message);

@@ -164,7 +164,7 @@ async function answerAsVault(
     const caller = authenticate(exchange, services);
     notes.clientId = caller.clientId;
     if (route === undefined) throw badParameter('This vault has no such operation.');
-    const trouble = services.troubles.strike(route.permission, 'after');
+    const trouble = services.troubles.strike(route.permission, 'after', route.name);
     if (trouble !== undefined) notes.trouble = trouble.kind;
     if (trouble !== undefined && (await playTrouble(response, trouble, vaultError))) return;
     const result = await run(route, caller, { exchange, services, body });
@@ -185,7 +185,7 @@ async function strike(
   route: RestRoute | undefined,
   phase: 'before' | 'after',
 ): Promise<boolean> {
-  const trouble = route && services.troubles.strike(route.permission, phase);
+  const trouble = route && services.troubles.strike(route.permission, phase, route.name);
   if (trouble === undefined) return false;
   notes.trouble = trouble.kind;
   if (trouble.kind === 'wrong-challenge') {

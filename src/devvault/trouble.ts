@@ -22,6 +22,8 @@ const targetSchema = z.string().transform((text, context): TroubleTarget => {
 
 const common = {
   operation: targetSchema.default('*'),
+  /** Strikes requests about the key of this name only; never the token endpoint. */
+  key: z.string().min(1).max(127).optional(),
   /** Waits this long before the trouble shows (or, for `latency`, before the true answer). */
   latencyMs: z.int().min(0).max(600_000).default(0),
   /** Strikes this many times, then is gone. Without it: until cleared. */
@@ -36,8 +38,8 @@ const statusSchema = z.int().min(200).max(599);
 const textSchema = z.string().max(1000);
 
 const kindsSchema = z.discriminatedUnion('kind', [
-  /** Clears the trouble of `operation`; of everything for `*`. */
-  z.strictObject({ kind: z.literal('none'), operation: common.operation }),
+  /** Clears the trouble of `operation` (and `key`); of everything for `*` without a key. */
+  z.strictObject({ kind: z.literal('none'), operation: common.operation, key: common.key }),
   z.strictObject({ kind: z.literal('latency'), ...common }),
   /** A JSON error in the service's shape. */
   z.strictObject({
@@ -79,10 +81,15 @@ const VAULT_ONLY_KINDS: readonly string[] = [
   'wrong-value',
 ];
 
-export const troubleSchema = kindsSchema.refine(
-  ({ operation, kind }) => operation !== 'token' || !VAULT_ONLY_KINDS.includes(kind),
-  { path: ['kind'], message: `the token endpoint cannot show ${VAULT_ONLY_KINDS.join(', ')}` },
-);
+export const troubleSchema = kindsSchema
+  .refine(({ operation, kind }) => operation !== 'token' || !VAULT_ONLY_KINDS.includes(kind), {
+    path: ['kind'],
+    message: `the token endpoint cannot show ${VAULT_ONLY_KINDS.join(', ')}`,
+  })
+  .refine(({ operation, key }) => operation !== 'token' || key === undefined, {
+    path: ['key'],
+    message: 'the token endpoint knows no keys',
+  });
 
 export type TroubleInput = z.input<typeof troubleSchema>;
 export type Trouble = Exclude<z.output<typeof troubleSchema>, { kind: 'none' }>;
@@ -93,17 +100,18 @@ interface ActiveTrouble {
   struck: number;
 }
 
-/** The troubles that are scripted now; one for each target. Not kept over a restart. */
+/** The troubles that are scripted now; one for each target and key. Not kept over a restart. */
 export class Troubles {
-  readonly #active = new Map<TroubleTarget, ActiveTrouble>();
+  readonly #active = new Map<string, ActiveTrouble>();
 
   set(request: z.output<typeof troubleSchema>): void {
     if (request.kind !== 'none') {
-      this.#active.set(request.operation, { trouble: request, seen: 0, struck: 0 });
-    } else if (request.operation === '*') {
+      const target = nameTarget(request.operation, request.key);
+      this.#active.set(target, { trouble: request, seen: 0, struck: 0 });
+    } else if (request.operation === '*' && request.key === undefined) {
       this.#active.clear();
     } else {
-      this.#active.delete(request.operation);
+      this.#active.delete(nameTarget(request.operation, request.key));
     }
   }
 
@@ -115,9 +123,12 @@ export class Troubles {
    * The trouble for one request, counted. Called twice for each: before the token is looked at and,
    * if nothing struck, after it was accepted.
    */
-  strike(operation: Permission | 'token', phase: 'before' | 'after'): Trouble | undefined {
-    const active =
-      this.#active.get(operation) ?? (operation === 'token' ? undefined : this.#active.get('*'));
+  strike(
+    operation: Permission | 'token',
+    phase: 'before' | 'after',
+    key?: string,
+  ): Trouble | undefined {
+    const active = this.#find(operation, key);
     if (active === undefined) return undefined;
     const { trouble } = active;
     const isBefore = trouble.beforeAuthentication || trouble.kind === 'wrong-challenge';
@@ -127,8 +138,28 @@ export class Troubles {
     if (active.seen % trouble.everyNth !== 0) return undefined;
     active.struck += 1;
     if (trouble.times !== undefined && active.struck >= trouble.times) {
-      this.#active.delete(trouble.operation);
+      this.#active.delete(nameTarget(trouble.operation, trouble.key));
     }
     return trouble;
   }
+
+  /** What names the request most closely goes first. */
+  #find(operation: Permission | 'token', key: string | undefined): ActiveTrouble | undefined {
+    if (operation === 'token') return this.#active.get(nameTarget(operation, undefined));
+    const targets: Array<[TroubleTarget, string | undefined]> = [
+      [operation, key],
+      ['*', key],
+      [operation, undefined],
+      ['*', undefined],
+    ];
+    for (const target of targets) {
+      const active = this.#active.get(nameTarget(...target));
+      if (active !== undefined) return active;
+    }
+    return undefined;
+  }
+}
+
+function nameTarget(operation: TroubleTarget, key: string | undefined): string {
+  return key === undefined ? operation : `${operation} ${key}`;
 }

@@ -68,13 +68,17 @@ export class DisksOfSets implements SetDisks {
     return { erased, failed };
   }
 
-  /** A record that cannot be read may be that of any set, so it speaks against every version. */
+  /**
+   * A record that cannot be read may be that of any set, so it speaks against every version. An
+   * erased disk has no header any more, and holds up nothing.
+   */
   async #reports(
     setId: string,
     of: (runner: DiskRunner) => Promise<HeaderReport>,
   ): Promise<HeaderReport[]> {
+    const runners = this.#of(setId).filter(({ state }) => state.reason !== 'erased');
     const reports = await Promise.all(
-      this.#of(setId).map((runner) => this.#limiter.run(() => of(runner))),
+      runners.map((runner) => this.#limiter.run(() => of(runner))),
     );
     const broken = this.#broken().map(({ name: disk, path, message }) => ({
       disk,

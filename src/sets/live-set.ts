@@ -72,9 +72,16 @@ export class LiveSet {
     this.#revocation = { lastMs: wipedAfterMs, maxMs };
   }
 
-  /** Begins to probe and to look for newer versions, and goes on with an interrupted purge. */
+  /** Begins to probe. */
   start(): void {
     this.set.start();
+  }
+
+  /**
+   * Begins to look for newer versions, and goes on with an interrupted rewrap or purge. Only once
+   * the set's disks are known: a set without disks would be done at once.
+   */
+  resume(): void {
     const { purge } = this.set.record;
     if (purge === null) this.rewrapper.start();
     else if (purge.finishedAt === null) this.#purgeLater(0);

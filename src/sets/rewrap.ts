@@ -57,9 +57,7 @@ export class Rewrapper {
 
   /** Begins to look at newer versions, and goes on with what a crash left half done. */
   start(): void {
-    const { spreading, keys } = this.#record;
-    const unfinished = spreading || keys.some(({ role }) => role !== 'current');
-    this.#schedule(unfinished ? 0 : this.#record.rotationIntervalMs);
+    this.#schedule(this.#isUnfinished() ? 0 : this.#record.rotationIntervalMs);
   }
 
   close(): void {
@@ -106,9 +104,19 @@ export class Rewrapper {
   async #lookBySelf(): Promise<void> {
     if (this.#isWorthALook()) await this.rotate().catch(() => undefined);
     const { rotationIntervalMs } = this.#record;
+    // After a start the first PROOF is still to come.
+    if (this.#options.set.access.kind === 'unknown' && this.#isUnfinished()) {
+      this.#schedule(Math.min(RETRY_MS, rotationIntervalMs));
+      return;
+    }
     const retryMs = RETRY_MS * 2 ** Math.min((this.#trouble?.attempts ?? 1) - 1, 16);
     const failed = this.#trouble !== undefined;
     this.#schedule(failed ? Math.min(retryMs, rotationIntervalMs) : rotationIntervalMs);
+  }
+
+  #isUnfinished(): boolean {
+    const { spreading, keys } = this.#record;
+    return spreading || keys.some(({ role }) => role !== 'current');
   }
 
   /**

@@ -78,7 +78,10 @@ export class SetService {
     this.#scheduler = new ProbeScheduler({ vault, clock, random, timeoutMs: unwrapTimeoutMs });
   }
 
-  /** Reads the records and starts probing. A damaged record breaks that set alone. */
+  /**
+   * Reads the records and starts probing. A damaged record breaks that set alone. The disks are read
+   * next, then follows `resume`.
+   */
   async load(): Promise<void> {
     const { records, broken } = await this.#records.load();
     for (const record of broken) {
@@ -93,6 +96,11 @@ export class SetService {
       this.#sets.set(record.name, live);
       live.start();
     }
+  }
+
+  /** Goes on with what a crash left half done, and looks for newer versions from now on. */
+  resume(): void {
+    for (const live of this.#sets.values()) live.resume();
   }
 
   list(): EncryptionSet[] {
@@ -354,6 +362,7 @@ export class SetService {
       // Not before: native code wipes a key whose lease was never renewed.
       set.adoptSetKey(key);
       await this.#records.save(record);
+      live.resume();
       return live;
     } catch (error) {
       key.wipe();

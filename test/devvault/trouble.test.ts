@@ -179,6 +179,38 @@ void test('trouble of one operation comes before that of all', async (t) => {
   t.equal((await failureOf(wrap)).statusCode, 500);
 });
 
+void test('trouble of one key spares the others, and comes before that of all', async (t) => {
+  const fixture = await startVault(t);
+  await fixture.control.createKey({ name: 'k1' });
+  const { kid } = await fixture.control.createKey({ name: 'k2' });
+  const client = createKeyClient(fixture);
+  await fixture.control.trouble({ kind: 'error', key: 'k1', status: 503 });
+  t.equal((await failureOf(() => client.getKey('k1'))).statusCode, 503);
+  t.equal((await client.getKey('k2')).id, kid);
+  await fixture.control.trouble({ kind: 'error', operation: 'get', status: 500 });
+  t.equal((await failureOf(() => client.getKey('k1'))).statusCode, 503);
+  t.equal((await failureOf(() => client.getKey('k2'))).statusCode, 500);
+});
+
+void test('none clears the trouble of one key, and leaves that of the others', async (t) => {
+  const fixture = await startVault(t);
+  const { kid } = await fixture.control.createKey({ name: 'k1' });
+  await fixture.control.createKey({ name: 'k2' });
+  const client = createKeyClient(fixture);
+  for (const key of ['k1', 'k2']) {
+    await fixture.control.trouble({ kind: 'error', key, status: 503 });
+  }
+  await fixture.control.trouble({ kind: 'none', key: 'k1' });
+  t.equal((await client.getKey('k1')).id, kid);
+  t.equal((await failureOf(() => client.getKey('k2'))).statusCode, 503);
+});
+
+void test('the token endpoint has no trouble with one key', async (t) => {
+  const fixture = await startVault(t);
+  const failing = fixture.control.trouble({ kind: 'hang', operation: 'token', key: 'k1' });
+  await t.rejects(failing, /token endpoint knows no keys/);
+});
+
 void test('a counted trouble ends by itself', async (t) => {
   const fixture = await startVault(t);
   const { kid } = await fixture.control.createKey({ name: 'k1' });

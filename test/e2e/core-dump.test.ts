@@ -3,62 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'tap';
-import {
-  findInCore,
-  findInMemory,
-  keyNeedles,
-  type Needle,
-  searchFile,
-} from '../support/core-dump.js';
-import { expandAes256, openStore } from '../support/dek-oracle.js';
-import { eventually, run, runOk } from '../support/process.js';
+import { findInCore, findInMemory, type Needle, searchFile } from '../support/core-dump.js';
+import { findAnywhere, needlesOf, passMarker } from '../support/daemon-memory.js';
+import { expandAes256 } from '../support/dek-oracle.js';
+import { eventually } from '../support/process.js';
 import { Stack } from '../support/stack.js';
-
-type Find = (pid: number) => Promise<{ found: string[] }>;
-
-/** Looks into the daemon and whatever children it has at this moment. */
-async function findAnywhere(stack: Stack, find: Find): Promise<string[]> {
-  const daemon = await stack.daemonPid();
-  const children = (await run('pgrep', ['-P', String(daemon)])).stdout.split('\n').filter(Boolean);
-  const { found } = await find(daemon);
-  for (const pid of children.map(Number)) {
-    try {
-      found.push(...(await find(pid)).found);
-    } catch (error) {
-      if (isAlive(pid)) throw error; // a helper that has ended holds nothing
-    }
-  }
-  return found;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}
-
-/**
- * Writes 4 MiB full of a marker and reads it back, on two connections. A dump before it may have
- * frozen the daemon for longer than the lease; the disk is back as soon as a probe is answered.
- */
-async function passMarker(stack: Stack, disk: string, marker: Buffer): Promise<void> {
-  await eventually('online', async () => (await stack.disk(disk)).state === 'online');
-  const path = join(stack.dir, 'marker');
-  await writeFile(path, Buffer.concat(Array.from({ length: 65_536 }, () => marker)));
-  await runOk('nbdcopy', ['-C', '2', path, stack.uri(disk)]);
-  await runOk('nbdcopy', ['-C', '2', stack.uri(disk), 'null:']);
-}
-
-async function needlesOf(stack: Stack, disk: string): Promise<Needle[]> {
-  const oracle = await openStore(stack, (await stack.disk(disk)).store);
-  return [
-    ...keyNeedles('DEK data key', oracle.dek.subarray(0, 32)),
-    ...keyNeedles('DEK tweak key', oracle.dek.subarray(32)),
-    ...keyNeedles('set key', oracle.setKey),
-  ];
-}
 
 void test('the key expansion of this test is that of FIPS 197, appendix A.3', (t) => {
   const key = Buffer.from(

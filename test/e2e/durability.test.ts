@@ -4,13 +4,6 @@ import { test } from 'tap';
 import { eventually, run, runOk } from '../support/process.js';
 import { Stack } from '../support/stack.js';
 
-/** Ends the daemon as a crash does and starts everything again on the same state. */
-async function crashAndRestart(stack: Stack): Promise<void> {
-  process.kill(await stack.daemonPid(), 'SIGKILL');
-  await stack.waitForEnd();
-  await stack.startDev();
-}
-
 void test('what survives', async (t) => {
   const stack = await Stack.start();
   t.teardown(() => stack.stop());
@@ -21,7 +14,7 @@ void test('what survives', async (t) => {
       ...['-f', 'raw', stack.uri('kept')],
       ...['-c', 'write -P 0x51 0 1M', '-c', 'flush', '-c', 'write -P 0x52 1M 1M'],
     ]);
-    await crashAndRestart(stack);
+    await stack.crashAndRestart();
     await eventually('online', async () => (await stack.disk('kept')).state === 'online');
     const read = await run('qemu-io', [
       ...['-f', 'raw', stack.uri('kept')],

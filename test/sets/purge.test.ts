@@ -148,6 +148,23 @@ void test('a purge that a crash interrupted goes on by itself', async (t) => {
   t.type(reborn.sets.get('s').record.purge?.finishedAt, 'string');
 });
 
+void test('an interrupted purge does not go on before the disks are known', async (t) => {
+  const world = await denied(t);
+  const store = storeOf(world);
+  await rename(store, `${store}.away`);
+  await world.during(world.sets.purge('s', 's'));
+  await rename(`${store}.away`, store);
+  const reborn = await world.reborn({ crash: true, load: false });
+  t.teardown(() => reborn.destroy());
+  await reborn.sets.load();
+  await reborn.pass(1000); // reading the records of many disks takes its time
+  t.equal(reborn.sets.get('s').record.purge?.finishedAt, null);
+  await reborn.disks.load();
+  reborn.sets.resume();
+  await reborn.pass(1000);
+  t.equal(reborn.state(), 'offline(erased)');
+});
+
 void test('a set on the platform key needs no denial', async (t) => {
   const world = await World.create();
   t.teardown(() => world.destroy());

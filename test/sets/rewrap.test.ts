@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readFile, rm } from 'node:fs/promises';
+import { readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import type { SetRecord } from '../../src/sets/record.js';
+import { FakePlatformKey } from '../support/fake-seal.js';
 import { DISABLED, PROOF, SILENT } from '../support/fakes.js';
 import { World } from '../support/world.js';
 
@@ -155,6 +156,49 @@ void test('a disk that cannot be read makes no version safe to disable', async (
   const view = await world.sets.show('s');
   t.match(view.retired, [{ id: V1, safeToDisable: false }]);
   t.match(view.unreadable, [{ disk: 'd' }]);
+});
+
+void test('a rewrap that a crash interrupted goes on soon after the first proof', async (t) => {
+  const world = await withDisk(t);
+  const store = join(world.stateDir, 'stores', 'd.img');
+  world.vault.rotate(URL, 'v2');
+  await rename(store, `${store}.away`);
+  await world.during(world.sets.rotate('s')).catch(() => undefined);
+  await rename(`${store}.away`, store);
+  const reborn = await world.reborn({ crash: true });
+  t.teardown(() => reborn.destroy());
+  await reborn.pass(20_000);
+  t.strictSame(kids(reborn), [`current ${V2}`]);
+});
+
+void test('an interrupted rewrap does not go on before the disks are known', async (t) => {
+  const world = await World.create();
+  world.platform = new FakePlatformKey();
+  await world.createSet({ keyUrl: URL });
+  await world.createDisk();
+  const store = join(world.stateDir, 'stores', 'd.img');
+  await rename(store, `${store}.away`);
+  await world.during(world.sets.assign('s', 'platform')).catch(() => undefined);
+  await rename(`${store}.away`, store);
+  const reborn = await world.reborn({ crash: true, load: false });
+  t.teardown(() => reborn.destroy());
+  await reborn.sets.load();
+  await reborn.pass(1000); // reading the records of many disks takes its time
+  t.equal(reborn.sets.get('s').record.spreading, true);
+  await reborn.disks.load();
+  reborn.sets.resume();
+  await reborn.pass(1000);
+  t.strictSame(await headerKids(reborn), [`platform:${world.platform.id}`]);
+});
+
+void test('a disk that was erased does not hold up a rewrap', async (t) => {
+  const world = await withDisk(t);
+  await world.createDisk({ name: 'e' });
+  await world.during(world.disks.erase('e', 'e'));
+  world.vault.rotate(URL, 'v2');
+  await world.during(world.sets.rotate('s'));
+  t.strictSame(kids(world), [`current ${V2}`]);
+  t.equal(world.sets.view('s').rotationTrouble, null);
 });
 
 void test('the old version is safe to disable when no header names it', async (t) => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { constants, createDecipheriv, privateDecrypt } from 'node:crypto';
-import { open, readdir, readFile } from 'node:fs/promises';
+import { open, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runOk } from './process.js';
 import type { Stack } from './stack.js';
@@ -14,7 +14,13 @@ interface Token {
   setKeyGeneration: number;
   dekGeneration: number;
   wrappedSetKeys: Array<{ kid: string; value: string }>;
-  sealedDek: { nonce: string; ciphertext: string; tag: string };
+  sealedDek: SealedDek;
+}
+
+interface SealedDek {
+  nonce: string;
+  ciphertext: string;
+  tag: string;
 }
 
 interface VaultFile {
@@ -34,9 +40,7 @@ export interface StoreOracle {
  * unwraps, unseals and decrypts, with the numbering of dm-crypt's plain64.
  */
 export async function openStore(stack: Stack, path: string): Promise<StoreOracle> {
-  const token = JSON.parse(
-    await runOk('cryptsetup', ['token', 'export', '--token-id', '0', path]),
-  ) as Token;
+  const token = JSON.parse(await exportToken(path)) as Token;
   const header = await runOk('cryptsetup', ['luksDump', path]);
   const sectorSizeBytes = Number(/sector: (\d+) \[bytes\]/.exec(header)?.[1]);
   const setKey = await unwrap(stack, token);
@@ -91,12 +95,60 @@ function unseal(token: Token, setKey: Buffer): Buffer {
     uint32(token.setKeyGeneration),
     uint32(token.dekGeneration),
   ]);
-  const nonce = Buffer.from(token.sealedDek.nonce, 'base64');
-  const decipher = createDecipheriv('aes-256-gcm', setKey, nonce);
+  return openSealed(setKey, token.sealedDek, aad);
+}
+
+function openSealed(key: Buffer, sealed: SealedDek, aad: Buffer): Buffer {
+  const decipher = createDecipheriv('aes-256-gcm', key, Buffer.from(sealed.nonce, 'base64'));
   decipher.setAAD(aad);
-  decipher.setAuthTag(Buffer.from(token.sealedDek.tag, 'base64'));
-  const opened = decipher.update(Buffer.from(token.sealedDek.ciphertext, 'base64'));
+  decipher.setAuthTag(Buffer.from(sealed.tag, 'base64'));
+  const opened = decipher.update(Buffer.from(sealed.ciphertext, 'base64'));
   return Buffer.concat([opened, decipher.final()]);
+}
+
+interface OuterToken {
+  diskUuid: string;
+  dekGeneration: number;
+  sealedDek: SealedDek;
+}
+
+/** Enough of a container for cryptsetup to read its token: both copies of the header. */
+const HEADERS_BYTES = 32 * 1024;
+
+/**
+ * Opens the outer layer of a store that is encrypted twice, and both keys of the inner one, which
+ * needs the file of the platform key and a directory for a copy of the inner header.
+ */
+export async function openDoubleStore(
+  stack: Stack,
+  path: string,
+  { platformKey, dir }: { platformKey: Buffer; dir: string },
+): Promise<{ outerDek: Buffer; setKey: Buffer; innerDek: Buffer }> {
+  const outer = JSON.parse(await exportToken(path)) as OuterToken;
+  const aad = Buffer.concat([
+    Buffer.from('keyhold-dek\0', 'latin1'),
+    uint32(2),
+    uuid(outer.diskUuid),
+    Buffer.alloc(20), // no set, no generation of its key
+    uint32(outer.dekGeneration),
+  ]);
+  const outerDek = openSealed(platformKey, outer.sealedDek, aad);
+  const header = await runOk('cryptsetup', ['luksDump', path]);
+  const sectorSizeBytes = Number(/sector: (\d+) \[bytes\]/.exec(header)?.[1]);
+  const stored = Buffer.alloc(HEADERS_BYTES);
+  const file = await open(path, 'r');
+  await file.read(stored, 0, HEADERS_BYTES, DATA_OFFSET_BYTES);
+  await file.close();
+  const copy = join(dir, 'inner-header');
+  await writeFile(copy, decryptSectors(outerDek, stored, 0, sectorSizeBytes));
+  await truncate(copy, 2 * DATA_OFFSET_BYTES); // a device that is too short is refused
+  const inner = JSON.parse(await exportToken(copy)) as Token;
+  const setKey = await unwrap(stack, inner);
+  return { outerDek, setKey, innerDek: unseal(inner, setKey) };
+}
+
+function exportToken(path: string): Promise<string> {
+  return runOk('cryptsetup', ['token', 'export', '--token-id', '0', path]);
 }
 
 function decryptSectors(

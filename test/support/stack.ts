@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DiskDetail } from '../../src/admin/api.js';
 import { createAdminClient, type AdminClient } from '../../src/admin/client.js';
-import { endProcess, type RunResult, run } from './process.js';
+import { createDevVaultClient, type DevVaultClient } from '../../src/devvault/control-client.js';
+import type { TroubleInput } from '../../src/devvault/trouble.js';
+import { endProcess, eventually, type RunResult, run } from './process.js';
 
 const main = new URL('../../dist/cli/main.js', import.meta.url).pathname;
 
@@ -17,6 +19,8 @@ const main = new URL('../../dist/cli/main.js', import.meta.url).pathname;
 export class Stack {
   readonly dir: string;
   #dev: ChildProcess | undefined;
+  /** Vault and daemon where there is no `dev`, in the order of their start. */
+  #parts: ChildProcess[] = [];
   #output = '';
   readonly #through: readonly string[];
 
@@ -78,9 +82,42 @@ export class Stack {
     await ready;
   }
 
+  /**
+   * Starts again on the same directory with a vault that is in trouble before the daemon comes. That
+   * is without `keyhold dev`, which starts both in one go.
+   */
+  async startTroubled(...troubles: TroubleInput[]): Promise<void> {
+    const vault = spawn(
+      process.execPath,
+      [main, 'vault', 'serve', '--state', join(this.dir, 'vault')],
+      { stdio: ['ignore', 'pipe', 'ignore'] },
+    );
+    this.#parts.push(vault);
+    await once(vault.stdout, 'data'); // the line that says that it serves
+    for (const trouble of troubles) await this.vault.trouble(trouble);
+    const daemon = spawn(
+      process.execPath,
+      ['--no-experimental-fetch', main, 'daemon', '--config', join(this.dir, 'keyhold.toml')],
+      { stdio: 'ignore' },
+    );
+    this.#parts.push(daemon);
+    await eventually('the daemon serves', async () => {
+      const status = await this.admin.status().catch(() => undefined);
+      return status?.pid === daemon.pid;
+    });
+  }
+
   /** Ends it as Ctrl-C does; the state stays. */
   async stopDev(): Promise<void> {
     if (this.#dev !== undefined) await endProcess(this.#dev, 'SIGINT');
+    for (const part of this.#parts.splice(0).reverse()) await endProcess(part, 'SIGTERM');
+  }
+
+  /** Ends the daemon as a crash does and starts everything again on the same state. */
+  async crashAndRestart(): Promise<void> {
+    process.kill(await this.daemonPid(), 'SIGKILL');
+    await this.waitForEnd();
+    await this.startDev();
   }
 
   /** Starts again with another configuration: `keyhold dev` keeps what somebody adds to its own. */
@@ -135,6 +172,11 @@ export class Stack {
   /** The admin API without the CLI, whose start takes longer than most of what is waited for. */
   get admin(): AdminClient {
     return createAdminClient({ socketPath: this.adminSocket });
+  }
+
+  /** The embedded vault without the CLI. */
+  get vault(): DevVaultClient {
+    return createDevVaultClient({ socketPath: this.vaultSocket });
   }
 
   async disk(name: string): Promise<DiskDetail> {

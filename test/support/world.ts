@@ -121,6 +121,7 @@ export class World {
   async load(): Promise<void> {
     await this.sets.load();
     await this.disks.load();
+    this.sets.resume();
   }
 
   /** The daemon after a restart: same directory, vault and clock, nothing in memory. */

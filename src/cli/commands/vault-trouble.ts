@@ -22,6 +22,7 @@ const KINDS: ReadonlyArray<TroubleInput['kind']> = [
 
 interface TroubleOptions {
   readonly operation?: string;
+  readonly key?: string;
   readonly count?: number;
   readonly every?: number;
   readonly latency?: number;
@@ -45,6 +46,7 @@ export function addVaultTroubleCommand(vault: Command, context: CliContext): voi
         'which requests: unwrapKey, get, token, … (else all)',
       ).argParser(notEmpty),
     )
+    .addOption(new Option('--key <name>', 'requests about this key only').argParser(notEmpty))
     .addOption(number('--count <n>', 'strike so many times (else until cleared)', 1_000_000))
     .addOption(number('--every <n>', 'strike every nth request only', 1_000_000))
     .addOption(
@@ -71,6 +73,7 @@ function toInput(kind: TroubleInput['kind'], options: TroubleOptions): TroubleIn
   const members = {
     kind,
     operation: same.operation,
+    key: same.key,
     times: count,
     everyNth: every,
     latencyMs: latency,

@@ -74,7 +74,10 @@ export function formatVaultStatus(status: VaultStatus): string {
     [
       'trouble',
       status.troubles
-        .map(({ kind, operation, struck }) => `${kind} on ${operation} (struck ${struck} times)`)
+        .map(({ kind, operation, key, struck }) => {
+          const target = key === undefined ? operation : `${operation} of ${key}`;
+          return `${kind} on ${target} (struck ${struck} times)`;
+        })
         .join(', ') || 'none',
     ],
   ]);
