@@ -153,6 +153,13 @@ export class FakePlaneDisk implements PlaneDisk {
     this.#onClose();
   }
 
+  /** Its process is gone. */
+  kill(): void {
+    this.#wipe();
+    this.mode = 'closed';
+    this.#endWatch();
+  }
+
   #leaseEnded(): void {
     if (!this.#leaseEnforced || this.mode !== 'serving') return;
     this.#wipe();
