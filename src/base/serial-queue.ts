@@ -5,15 +5,14 @@ export class SerialQueue {
   readonly #tasks: Array<() => Promise<void>> = [];
   #running = false;
 
-  run(task: () => Promise<void>): Promise<void> {
+  run<T>(task: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       // A task that throws before its first await rejects too.
       this.#tasks.push(async () => {
         try {
-          await task();
-          resolve();
+          resolve(await task());
         } catch (error) {
-          reject(error as Error);
+          reject(error);
         }
       });
       void this.#drain();

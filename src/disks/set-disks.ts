@@ -42,11 +42,11 @@ export class DisksOfSets implements SetDisks {
   }
 
   async headers(setId: string): Promise<HeaderReport[]> {
-    return this.#reports(setId, (runner) => runner.keys.report());
+    return this.#reports(setId, (runner) => runner.keys.report(setId));
   }
 
   async rewrap(setId: string, keys: readonly WrappedKey[]): Promise<HeaderReport[]> {
-    return this.#reports(setId, (runner) => runner.keys.rewrap(keys));
+    return this.#reports(setId, (runner) => runner.keys.rewrap(setId, keys));
   }
 
   async followLease(setId: string): Promise<void> {
@@ -59,8 +59,7 @@ export class DisksOfSets implements SetDisks {
     for (const runner of this.#of(setId)) {
       const disk = runner.record.name;
       try {
-        await runner.keys.erase({ force: true });
-        erased.push(disk);
+        if (await runner.keys.eraseWith(setId)) erased.push(disk);
       } catch (error) {
         failed.push({ disk, message: messageOf(error) });
       }
@@ -71,7 +70,7 @@ export class DisksOfSets implements SetDisks {
   /** A record that cannot be read may be that of any set, so it speaks against every version. */
   async #reports(
     setId: string,
-    of: (runner: DiskRunner) => Promise<HeaderReport>,
+    of: (runner: DiskRunner) => Promise<HeaderReport | undefined>,
   ): Promise<HeaderReport[]> {
     const reports = await Promise.all(
       this.#of(setId).map((runner) => this.#limiter.run(() => of(runner))),
@@ -81,7 +80,7 @@ export class DisksOfSets implements SetDisks {
       kids: null,
       error: `${path}: ${message}`,
     }));
-    return [...reports, ...broken];
+    return [...reports.filter((report) => report !== undefined), ...broken];
   }
 
   #of(setId: string): DiskRunner[] {

@@ -146,6 +146,7 @@ export class World {
     this.#processClock.kill();
     this.vault.hangUp();
     for (const disk of this.plane.open.values()) disk.kill();
+    for (const key of this.custody.liveKeys) key.wipe();
     this.sets.close();
   }
 
