@@ -7,8 +7,8 @@
 #include "core/base/listening_fd.h"
 #include "core/base/process.h"
 #include "core/disk/lease.h"
-#include "core/store/discard.h"
 #include "core/secret/secret_pages.h"
+#include "core/store/discard.h"
 #include "core/store/file_store.h"
 #include "core/xts/cipher.h"
 

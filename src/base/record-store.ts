@@ -100,6 +100,8 @@ export class RecordStore<T extends { readonly name: string }> {
   async saveShredding(record: T): Promise<void> {
     const path = this.pathOf(record.name);
     const old = `${path}${SHRED_SUFFIX.slice('.json'.length)}`;
+    // Of a call that failed in the middle.
+    if (await exists(old)) await this.#finishShredding(`${record.name}${SHRED_SUFFIX}`);
     await link(path, old);
     await syncDirectory(this.#directory);
     await this.save(record);
@@ -140,4 +142,11 @@ export class RecordStore<T extends { readonly name: string }> {
     }
     return parsed.data;
   }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
 }

@@ -5,7 +5,7 @@ export class SerialQueue {
   readonly #tasks: Array<() => Promise<void>> = [];
   #running = false;
 
-  run(task: () => Promise<void>): Promise<void> {
+  run<T>(task: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#tasks.push(async () => {
         // A task that throws before its first await rejects too.

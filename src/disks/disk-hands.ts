@@ -217,6 +217,8 @@ export class DiskHands {
   ): Promise<void> {
     await set.useSetKey((key) => {
       const beforeBootMs = this.#options.clock.bootMs(); // what is wiped afterwards is news
+      // The set's record, or the set, may be another one since the store was opened.
+      planeDisk.setLease(set.lease, set.leaseEnforced);
       planeDisk.unlock(key, header.dek, header.outer);
       this.#unlockedBootMs = beforeBootMs;
     });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { KeyholdError, messageOf } from '../base/errors.js';
+import { codeOf, KeyholdError, messageOf } from '../base/errors.js';
 import { encodeDekAad } from '../luks2/dek-aad.js';
 import type { HeaderMetadata } from '../luks2/metadata.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
@@ -31,6 +31,8 @@ export interface DiskKeysOptions {
   readonly headers: HeaderStore;
   readonly custody: KeyCustody;
   readonly emit: EmitDiskEvent;
+  /** Undefined when the set's record cannot be used. */
+  readonly setById: (id: string) => EncryptionSet | undefined;
   /** Runs work in the disk's turn: nothing else happens to it meanwhile. */
   readonly inTurn: <T>(doing: string, work: () => Promise<T>) => Promise<T>;
 }
@@ -43,82 +45,115 @@ export class DiskKeys {
     this.#options = options;
   }
 
-  /** What the header depends on; never rejects. */
-  async report(): Promise<HeaderReport> {
+  /**
+   * What the header depends on, if it is one of this set; undefined if not, and when the disk was
+   * erased. Never rejects.
+   */
+  async report(setId: string): Promise<HeaderReport | undefined> {
     const { seat, headers } = this.#options;
     const disk = seat.ref().name;
-    if (isErased(seat.state())) return { disk, kids: [], error: null };
+    if (isErased(seat.state())) return undefined;
     try {
-      return { disk, kids: kidsOf(await headers.read(seat.record())), error: null };
+      const metadata = await headers.read(seat.record());
+      if (metadata.token.set.id !== setId) return undefined;
+      return { disk, kids: kidsOf(metadata), error: null };
     } catch (error) {
       return { disk, kids: null, error: messageOf(error) };
     }
   }
 
-  /** Makes the header carry exactly these wrapped set keys; never rejects. */
-  async rewrap(keys: readonly WrappedKey[]): Promise<HeaderReport> {
-    const { seat, headers, emit, inTurn } = this.#options;
-    const before = await this.report();
-    const wanted = keys.map(({ kid }) => kid);
-    const { kids: found } = before;
-    if (isErased(seat.state())) return before;
-    if (found?.length === wanted.length && wanted.every((kid) => found.includes(kid))) {
-      return before;
-    }
-    const { name: disk } = seat.ref();
+  /**
+   * Makes a header of this set carry exactly these wrapped set keys. Resolves as `report` does;
+   * never rejects.
+   */
+  async rewrap(setId: string, keys: readonly WrappedKey[]): Promise<HeaderReport | undefined> {
+    const { seat, inTurn } = this.#options;
+    const before = await this.report(setId);
+    const moves = seat.record().movingTo !== null;
+    if (!moves && (before === undefined || carries(before, keys))) return before;
     try {
-      return await inTurn('rewrapping', async () => {
-        const { token } = await headers.update(seat.record(), (metadata) => ({
-          ...metadata,
-          token: { ...metadata.token, wrappedSetKeys: keys },
-        }));
-        const kids = token.wrappedSetKeys.map(({ kid }) => kid);
-        emit('header-rewrapped', { disk: seat.ref(), kids });
-        return { disk, kids, error: null };
-      });
+      return await inTurn('rewrapping', () => this.#rewrapInTurn(setId, keys));
     } catch (error) {
-      return { disk, kids: null, error: messageOf(error) };
+      return { disk: seat.ref().name, kids: null, error: messageOf(error) };
     }
   }
 
-  /** Binds a serving disk to the lease of its set as the set's record now wants it. */
+  async #rewrapInTurn(
+    setId: string,
+    keys: readonly WrappedKey[],
+  ): Promise<HeaderReport | undefined> {
+    const { seat, headers, emit } = this.#options;
+    // Until its turn came the disk may have moved away or been erased.
+    const before = await this.report(setId);
+    if (before?.kids == null || carries(before, keys)) return before;
+    const updated = await headers.update(seat.record(), (metadata) => ({
+      ...metadata,
+      token: { ...metadata.token, wrappedSetKeys: keys },
+    }));
+    const kids = kidsOf(updated);
+    emit('header-rewrapped', { disk: seat.ref(), kids });
+    return { disk: seat.ref().name, kids, error: null };
+  }
+
+  /** Binds the disk to the lease of its set as the set's record now wants it. */
   async followLease(): Promise<void> {
     const { seat, inTurn } = this.#options;
-    await inTurn('binding', () => {
+    await inTurn('binding', async () => {
       const set = seat.set();
-      if (set !== undefined) seat.hands.followLease(set);
-      return Promise.resolve();
+      if (set !== undefined) await this.#bind(set);
     });
   }
 
   /**
-   * Destroys the disk's header: its data is unreadable for ever. Without `force` refused unless
-   * offline. If it rejects before anything was overwritten, nothing has changed.
+   * Destroys the disk's header: its data is unreadable for ever. Refused unless offline. If it
+   * rejects before anything was overwritten, nothing has changed.
    */
-  async erase({ force }: { force: boolean }): Promise<void> {
-    const { seat, headers, emit, inTurn } = this.#options;
+  async erase(): Promise<void> {
+    const { seat, inTurn } = this.#options;
     await inTurn('erasing', async () => {
       if (isErased(seat.state())) return;
       const { name: disk } = seat.ref();
       const { state: actual } = seat.state();
-      if (actual !== 'offline' && !force) {
+      if (actual !== 'offline') {
         throw new KeyholdError(
           codes.ERR_DISK_ONLINE,
           `erasing disk ${disk}: it is ${actual}, expected offline`,
           { fields: { disk, actual, expected: 'offline' } },
         );
       }
-      await seat.process({ kind: 'shutdown' });
-      const discarded = await headers.erase(seat.record());
-      await seat.process({ kind: 'erased' });
-      emit('erased', { disk: seat.ref(), store: seat.record().store.path, discarded });
+      await this.#eraseInTurn();
     });
   }
 
   /**
+   * The same whatever the state, as part of the purge of a set. Resolves to false, and nothing has
+   * changed, when a move that was interrupted has left the disk to another set.
+   */
+  async eraseWith(setId: string): Promise<boolean> {
+    const { seat, headers, inTurn } = this.#options;
+    return inTurn('erasing', async () => {
+      if (isErased(seat.state())) return true;
+      if (seat.record().movingTo !== null) {
+        const { token } = await headers.read(seat.record());
+        if (token.set.id !== setId) return false;
+      }
+      await this.#eraseInTurn();
+      return true;
+    });
+  }
+
+  async #eraseInTurn(): Promise<void> {
+    const { seat, headers, emit } = this.#options;
+    await seat.process({ kind: 'shutdown' });
+    const discarded = await headers.erase(seat.record());
+    await seat.process({ kind: 'erased' });
+    emit('erased', { disk: seat.ref(), store: seat.record().store.path, discarded });
+  }
+
+  /**
    * Seals the DEK under the key of another set, whatever the disk's state; data and sessions go on.
-   * docs/KEYS.md section 2 has the durable steps. If it rejects in the first step nothing has
-   * changed; after that the next start finishes or undoes it.
+   * docs/KEYS.md section 2 has the durable steps. If it rejects the disk belongs to the set that
+   * its header names; where that cannot be read, the next attach or start finds out.
    */
   async move(target: EncryptionSet): Promise<void> {
     const { seat, emit, inTurn } = this.#options;
@@ -129,30 +164,50 @@ export class DiskKeys {
       if (source.id === target.id) return;
       assertMovable(seat, target);
       await seat.save({ ...seat.record(), movingTo: target.ref });
-      await this.#reseal(source, target);
+      try {
+        await this.#reseal(source, target);
+      } catch (error) {
+        await this.settleMoveInTurn().catch(() => undefined);
+        throw error;
+      }
       await seat.save({ ...seat.record(), set: target.ref, movingTo: null });
-      const from = source.ref;
       seat.join(target);
-      seat.hands.followLease(target);
-      emit('moved', { disk: seat.ref(), from });
+      await this.#bind(target);
+      emit('moved', { disk: seat.ref(), from: source.ref });
     });
   }
 
-  /** After a crash in the middle of a move: the header says which set the disk belongs to. */
-  async settleMove(byId: (id: string) => EncryptionSet | undefined): Promise<void> {
-    const { seat, headers, inTurn } = this.#options;
-    await inTurn('settling a move of', async () => {
-      const { movingTo } = seat.record();
-      if (movingTo === null) return;
-      const { token } = await headers.read(seat.record());
-      const target = byId(movingTo.id);
-      if (token.set.id === movingTo.id && target !== undefined) {
-        await seat.save({ ...seat.record(), set: target.ref, movingTo: null });
-        seat.join(target);
-      } else if (token.set.id === seat.record().set.id) {
-        await seat.save({ ...seat.record(), movingTo: null });
-      }
-    });
+  async settleMove(): Promise<void> {
+    await this.#options.inTurn('settling a move of', () => this.settleMoveInTurn());
+  }
+
+  /** After a move that was interrupted: the header says which set the disk belongs to. */
+  async settleMoveInTurn(): Promise<void> {
+    const { seat, headers, setById } = this.#options;
+    const { movingTo } = seat.record();
+    if (movingTo === null) return;
+    const { token } = await headers.read(seat.record());
+    const target = setById(movingTo.id);
+    if (token.set.id === movingTo.id && target !== undefined) {
+      await seat.save({ ...seat.record(), set: target.ref, movingTo: null });
+      seat.join(target);
+    } else if (token.set.id === seat.record().set.id) {
+      await seat.save({ ...seat.record(), movingTo: null });
+    }
+  }
+
+  /**
+   * A lease that does not hold is refused by the data plane: then the disk loses its key, as its
+   * set's access says. Its unlocking binds it.
+   */
+  async #bind(set: EncryptionSet): Promise<void> {
+    const { seat } = this.#options;
+    try {
+      seat.hands.followLease(set);
+    } catch (error) {
+      if (codeOf(error) !== 'ERR_SET_KEY_WIPED') throw error;
+    }
+    await seat.process({ kind: 'access' });
   }
 
   async #reseal(source: EncryptionSet, target: EncryptionSet): Promise<void> {
@@ -186,6 +241,10 @@ function isErased({ reason }: DiskStateView): boolean {
 
 function kidsOf({ token }: HeaderMetadata): string[] {
   return token.wrappedSetKeys.map(({ kid }) => kid);
+}
+
+function carries({ kids }: HeaderReport, keys: readonly WrappedKey[]): boolean {
+  return kids?.length === keys.length && keys.every(({ kid }) => kids.includes(kid));
 }
 
 /** Throws what keeps the disk where it is. */

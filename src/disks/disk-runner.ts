@@ -34,6 +34,7 @@ export interface DiskRunnerOptions extends Omit<
 > {
   readonly record: DiskRecord;
   readonly set: EncryptionSet | undefined;
+  readonly setById: (id: string) => EncryptionSet | undefined;
   readonly custody: KeyCustody;
   readonly records: RecordStore<DiskRecord>;
   /** How long a revoked disk outlives its last client. */
@@ -200,7 +201,6 @@ export class DiskRunner {
   }
 
   #createKeys(): DiskKeys {
-    const { headers, custody, emit } = this.#options;
     const seat: DiskSeat = {
       ref: () => this.ref,
       record: () => this.#record,
@@ -211,15 +211,12 @@ export class DiskRunner {
       join: (set) => void (this.#set = set),
       process: (event) => this.#process(event),
     };
-    const inTurn = async <T>(doing: string, work: () => Promise<T>): Promise<T> => {
-      let result: T | undefined;
-      await this.#queue.run(async () => {
+    const inTurn = <T>(doing: string, work: () => Promise<T>): Promise<T> =>
+      this.#queue.run(() => {
         this.#assertOpen(doing);
-        result = await work();
+        return work();
       });
-      return result as T;
-    };
-    return new DiskKeys({ seat, headers, custody, emit, inTurn });
+    return new DiskKeys({ ...this.#options, seat, inTurn });
   }
 
   #note(what: 'access' | 'clients'): void {
@@ -306,6 +303,7 @@ export class DiskRunner {
 
   async #open(attachedBefore: boolean): Promise<LifecycleEvent> {
     try {
+      await this.keys.settleMoveInTurn();
       await this.#hands.open();
       this.#noteOnline();
       return { kind: 'opened' };

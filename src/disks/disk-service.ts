@@ -9,6 +9,7 @@ import type { Random } from '../base/random.js';
 import { type BrokenRecord, RecordStore } from '../base/record-store.js';
 import type { ExportDirectory } from '../nbd/exports.js';
 import type { Peer } from '../nbd/peer.js';
+import type { EncryptionSet } from '../sets/encryption-set.js';
 import type { KeyCustody, SetDisks } from '../sets/ports.js';
 import type { SetService } from '../sets/set-service.js';
 import { type CreateDiskOptions, createStore, planDisk } from './create-disk.js';
@@ -123,11 +124,11 @@ export class DiskService {
     return [...this.#broken.values()];
   }
 
-  /** Names of a set's disks, those that are just being created included. */
+  /** Names of a set's disks, those that are just being created or moved to it included. */
   namesUsing(setId: string): string[] {
     const created = [...this.#busy].filter(([, id]) => id === setId).map(([name]) => name);
     const existing = [...this.#runners.values()]
-      .filter((runner) => runner.record.set.id === setId)
+      .filter(({ record }) => record.set.id === setId || record.movingTo?.id === setId)
       .map((runner) => runner.record.name);
     return [...new Set([...existing, ...created])].sort();
   }
@@ -163,7 +164,7 @@ export class DiskService {
    * nothing of it remains. Needs access to the set's key.
    */
   async create(options: CreateDiskOptions): Promise<DiskView> {
-    const { sets, stateDir, random, clock, custody, plane } = this.#options;
+    const { sets, stateDir, random, clock } = this.#options;
     const set = sets.get(options.set);
     const context = {
       set,
@@ -176,29 +177,27 @@ export class DiskService {
     return this.#exclusively(record.name, set.id, async () => {
       this.#assertNew(record);
       await this.#refreshAccess(options.set);
-      const [headers, platform] = [this.#headers, this.#platform];
-      const created = await createStore(record, {
-        set,
-        custody,
-        headers,
-        plane,
-        random,
-        platform,
-      });
-      try {
-        await this.#records.save(record);
-      } catch (error) {
-        await this.#records.remove(record.name).catch(() => undefined);
-        await created.remove();
-        throw error;
-      }
-      const runner = this.#runnerFor(record);
-      this.#runners.set(record.name, runner);
-      const { sizeBytes, allow } = record;
-      const store = record.store.path;
-      this.events.emit('created', { disk: runner.ref, sizeBytes, store, allow });
-      return viewDisk(runner);
+      return sets.hold(options.set, () => this.#createIn(set, record));
     });
+  }
+
+  async #createIn(set: EncryptionSet, record: DiskRecord): Promise<DiskView> {
+    const { random, custody, plane } = this.#options;
+    const [headers, platform] = [this.#headers, this.#platform];
+    const created = await createStore(record, { set, custody, headers, plane, random, platform });
+    try {
+      await this.#records.save(record);
+    } catch (error) {
+      await this.#records.remove(record.name).catch(() => undefined);
+      await created.remove();
+      throw error;
+    }
+    const runner = this.#runnerFor(record);
+    this.#runners.set(record.name, runner);
+    const { sizeBytes, allow } = record;
+    const store = record.store.path;
+    this.events.emit('created', { disk: runner.ref, sizeBytes, store, allow });
+    return viewDisk(runner);
   }
 
   /**
@@ -240,10 +239,10 @@ export class DiskService {
   /** Seals the disk's DEK under the key of another set; data and sessions go on. */
   async move(name: string, setName: string): Promise<DiskView> {
     const runner = this.#forCommand(name);
-    const target = this.#options.sets.get(setName);
+    this.#options.sets.get(setName);
     await this.#refreshAccess(runner.record.set.name);
     await this.#refreshAccess(setName);
-    await runner.keys.move(target);
+    await this.#options.sets.hold(setName, (target) => runner.keys.move(target));
     return viewDisk(runner);
   }
 
@@ -257,7 +256,7 @@ export class DiskService {
         { fields: { disk: name } },
       );
     }
-    await runner.keys.erase({ force: false });
+    await runner.keys.erase();
     return viewDisk(runner);
   }
 
@@ -308,6 +307,7 @@ export class DiskService {
       record,
       custody,
       set: sets.byId(record.set.id),
+      setById: (id) => sets.byId(id),
       plane,
       headers: this.#headers,
       records: this.#records,
@@ -321,9 +321,9 @@ export class DiskService {
   }
 
   async #settleMove(runner: DiskRunner): Promise<void> {
-    const { sets, logger } = this.#options;
+    const { logger } = this.#options;
     try {
-      await runner.keys.settleMove((id) => sets.byId(id));
+      await runner.keys.settleMove();
     } catch (error) {
       const disk = runner.record.name;
       logger.error({ disk, cause: messageOf(error) }, 'an interrupted move cannot be settled');

@@ -198,9 +198,9 @@ function accessChanged(control: DiskControl, context: LifecycleContext): Transit
     case 'denied':
       return denied(control, context.access.facts, context);
     case 'lapsed':
-      return lapsed(control, context);
+    // A set that has just been put on another key: nothing proves access until a PROOF.
     case 'unknown':
-      return same(control);
+      return lapsed(control, context);
     default:
       return assertNever(context.access, 'key access');
   }

@@ -42,11 +42,11 @@ export class DisksOfSets implements SetDisks {
   }
 
   async headers(setId: string): Promise<HeaderReport[]> {
-    return this.#reports(setId, (runner) => runner.keys.report());
+    return this.#reports(setId, (runner) => runner.keys.report(setId));
   }
 
   async rewrap(setId: string, keys: readonly WrappedKey[]): Promise<HeaderReport[]> {
-    return this.#reports(setId, (runner) => runner.keys.rewrap(keys));
+    return this.#reports(setId, (runner) => runner.keys.rewrap(setId, keys));
   }
 
   async followLease(setId: string): Promise<void> {
@@ -59,8 +59,7 @@ export class DisksOfSets implements SetDisks {
     for (const runner of this.#of(setId)) {
       const disk = runner.record.name;
       try {
-        await runner.keys.erase({ force: true });
-        erased.push(disk);
+        if (await runner.keys.eraseWith(setId)) erased.push(disk);
       } catch (error) {
         failed.push({ disk, message: messageOf(error) });
       }
@@ -74,18 +73,16 @@ export class DisksOfSets implements SetDisks {
    */
   async #reports(
     setId: string,
-    of: (runner: DiskRunner) => Promise<HeaderReport>,
+    of: (runner: DiskRunner) => Promise<HeaderReport | undefined>,
   ): Promise<HeaderReport[]> {
     const runners = this.#of(setId).filter(({ state }) => state.reason !== 'erased');
-    const reports = await Promise.all(
-      runners.map((runner) => this.#limiter.run(() => of(runner))),
-    );
+    const reports = await Promise.all(runners.map((runner) => this.#limiter.run(() => of(runner))));
     const broken = this.#broken().map(({ name: disk, path, message }) => ({
       disk,
       kids: null,
       error: `${path}: ${message}`,
     }));
-    return [...reports, ...broken];
+    return [...reports.filter((report) => report !== undefined), ...broken];
   }
 
   #of(setId: string): DiskRunner[] {

@@ -73,6 +73,7 @@ export class EncryptionSet {
   #record: SetRecord;
   #access: SetAccess;
   #timer: Timer | undefined;
+  #closed = false;
 
   constructor(options: EncryptionSetOptions) {
     const { record, custody, clock, emit } = options;
@@ -174,6 +175,7 @@ export class EncryptionSet {
   replaceRecord(record: SetRecord): void {
     const hadLease = this.hasLease;
     this.#record = record;
+    if (this.#closed) return;
     for (const kid of this.#keyStates.keys()) {
       if (!record.keys.some((key) => key.kid === kid)) this.#keyStates.delete(kid);
     }
@@ -227,6 +229,7 @@ export class EncryptionSet {
 
   /** Ends probing and the lease, wipes the key. */
   close(cause: string): void {
+    this.#closed = true;
     this.#subscriptions.end();
     this.#timer?.cancel();
     this.lease.end();
@@ -267,7 +270,7 @@ export class EncryptionSet {
     // A denial is acted on before it is told: records and log lines take milliseconds, for which
     // the keys would stand in memory.
     if (!believed) tell();
-    if (counts(key)) this.#digest(key, report, believed);
+    if (counts(key) && this.#record.purge === null) this.#digest(key, report, believed);
     if (believed) tell();
     const { denied, suspect } = this.#stateOf(kid);
     if (before.denied !== denied || before.suspect !== suspect) {

@@ -38,6 +38,7 @@ export class LiveSet {
   readonly #options: LiveSetOptions;
   #revocation: RevocationTimes | undefined;
   #purgeTimer: Timer | undefined;
+  #closed = false;
 
   constructor(options: LiveSetOptions) {
     const { record, records, context, scheduler, disks, emit } = options;
@@ -87,8 +88,24 @@ export class LiveSet {
     else if (purge.finishedAt === null) this.#purgeLater(0);
   }
 
-  async purge(): Promise<PurgeReceipt> {
-    this.rewrapper.close();
+  /**
+   * Once no rewrap is under way and `assertPurgeable` resolves. What it leaves undone, also when it
+   * rejects after it began, goes on by itself.
+   */
+  async purge(assertPurgeable: () => Promise<void>): Promise<PurgeReceipt> {
+    return this.rewrapper.exclusively(async () => {
+      await assertPurgeable();
+      this.#purgeTimer?.cancel();
+      try {
+        return await this.#purge();
+      } finally {
+        const { purge } = this.set.record;
+        if (purge !== null && purge.finishedAt === null) this.#purgeLater(PURGE_RETRY_MS);
+      }
+    });
+  }
+
+  async #purge(): Promise<PurgeReceipt> {
     const { records, disks, context, emit } = this.#options;
     const receipt = await runPurge({
       set: this.set,
@@ -104,11 +121,11 @@ export class LiveSet {
       },
     });
     emit('purged', { set: this.set.ref, receipt });
-    if (receipt.finishedAt === null) this.#purgeLater(PURGE_RETRY_MS);
     return receipt;
   }
 
   close(cause: string): void {
+    this.#closed = true;
     this.#purgeTimer?.cancel();
     this.rewrapper.close();
     this.set.close(cause);
@@ -116,24 +133,26 @@ export class LiveSet {
 
   #purgeLater(delayMs: number): void {
     const { context, logger } = this.#options;
+    if (this.#closed) return;
     this.#purgeTimer = context.clock.setTimer(delayMs, () => {
-      this.purge().catch((error: unknown) => {
+      this.purge(() => Promise.resolve()).catch((error: unknown) => {
         logger.error({ set: this.set.name, cause: messageOf(error) }, 'purge does not get on');
-        this.#purgeLater(PURGE_RETRY_MS);
       });
     });
   }
 
   /** Only where a restart could make a denial forgotten that forbids the availability key. */
   #keepDenials(denied: readonly StandingDenial[]): void {
-    if (this.set.record.availability === null) return;
+    const { availability, purge } = this.set.record;
+    if (availability === null || purge !== null) return;
     this.rewrapper
       .change((record) => ({ ...record, denied: [...denied] }))
-      .catch((error: unknown) =>
+      .catch((error: unknown) => {
+        if (this.#closed) return;
         this.#options.logger.error(
           { set: this.set.name, cause: messageOf(error) },
           'a denial could not be recorded',
-        ),
-      );
+        );
+      });
   }
 }

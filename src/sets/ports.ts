@@ -72,7 +72,10 @@ export interface EraseReport {
 export interface SetDisks {
   names(setId: string): readonly string[];
   facts(setId: string): SetDiskFacts[];
-  /** Reads every header, as it is in the store now. */
+  /**
+   * Reads every header that belongs to the set, as it is in the store now. Erased disks have none,
+   * and in the middle of a move the header says to which of two sets it belongs.
+   */
   headers(setId: string): Promise<HeaderReport[]>;
   /** Makes every header carry exactly these, and reads it back. Disks serve on meanwhile. */
   rewrap(setId: string, keys: readonly WrappedKey[]): Promise<HeaderReport[]>;

@@ -5,6 +5,7 @@ import { SerialQueue } from '../base/serial-queue.js';
 import type { CustomerKey } from '../vault/types.js';
 import type { EmitSetEvent, RotationTrouble } from './access.js';
 import { assertOtherKey } from './create-set.js';
+import { purgedError } from './denials.js';
 import type { EncryptionSet } from './encryption-set.js';
 import { codes } from './errors.js';
 import type { HeaderReport, SetDisks } from './ports.js';
@@ -43,6 +44,8 @@ export interface RewrapperOptions {
 export class Rewrapper {
   readonly #options: RewrapperOptions;
   readonly #queue = new SerialQueue();
+  /** What goes on beside the queue and must see the set's keys as they are: see `hold`. */
+  readonly #held = new Set<Promise<unknown>>();
   #timer: Timer | undefined;
   #trouble: RotationTrouble | undefined;
   #closed = false;
@@ -67,7 +70,7 @@ export class Rewrapper {
 
   /** Looks at the newest versions now. Rejects with what kept it from finishing. */
   async rotate(): Promise<void> {
-    await this.#queue.run(() => this.#look());
+    await this.exclusively(() => this.#look());
   }
 
   /**
@@ -76,7 +79,8 @@ export class Rewrapper {
    * nothing has changed.
    */
   async assign(target: { url: string; slot: SetKeyRecord['slot'] } | 'platform'): Promise<void> {
-    await this.#queue.run(async () => {
+    await this.exclusively(async () => {
+      this.#assertUsable();
       await this.#options.set.useSetKeyForRewrap((lend) =>
         target === 'platform' ? this.#assignPlatform(lend) : this.#assignKey(target, lend),
       );
@@ -86,7 +90,44 @@ export class Rewrapper {
 
   /** Runs a change of the record that has nothing to do with keys, in turn with those that have. */
   async change(edit: (record: SetRecord) => SetRecord): Promise<void> {
-    await this.#queue.run(() => this.#replace(edit(this.#record)));
+    await this.#queue.run(async () => {
+      this.#assertUsable();
+      await this.#replace(edit(this.#record));
+    });
+  }
+
+  /**
+   * Runs work that changes what the set's keys are, in turn: nothing that `hold` lets run is under
+   * way meanwhile.
+   */
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.#queue.run(async () => {
+      await Promise.allSettled([...this.#held]);
+      return work();
+    });
+  }
+
+  /**
+   * Runs work that takes the set's keys as they are, for a header that the set does not know of
+   * yet. Any number of these go on at once, but the keys stay until each has ended.
+   */
+  async hold<T>(work: () => Promise<T>): Promise<T> {
+    const { held } = await this.#queue.run(() => {
+      this.#assertUsable();
+      const begun = work();
+      this.#held.add(begun);
+      const end = (): void => void this.#held.delete(begun);
+      begun.then(end, end);
+      return Promise.resolve({ held: begun });
+    });
+    return held;
+  }
+
+  /** Throws ERR_SET_CLOSED or ERR_SET_PURGED: what the caller knew may have changed in the queue. */
+  #assertUsable(): void {
+    const { name, purge } = this.#record;
+    if (this.#closed) throw closedError(name);
+    if (purge !== null) throw purgedError(name);
   }
 
   get #record(): SetRecord {
@@ -131,7 +172,7 @@ export class Rewrapper {
   }
 
   async #look(): Promise<void> {
-    if (this.#closed) return;
+    this.#assertUsable();
     try {
       for (const key of this.#record.keys.filter(({ role }) => role === 'current')) {
         await this.#lookAt(key);
@@ -177,7 +218,8 @@ export class Rewrapper {
       .map((other) =>
         other.kid === previous.kid ? { ...other, role: 'retiring' as const } : other,
       );
-    await this.#replace({ ...this.#record, keys: [key, ...keys], spreading: true });
+    const retired = this.#record.retired.filter(({ kid }) => kid !== key.kid);
+    await this.#replace({ ...this.#record, keys: [key, ...keys], retired, spreading: true });
     this.#tellRewrapped('rotation', [previous.kid]);
   }
 
@@ -209,6 +251,7 @@ export class Rewrapper {
     await this.#replace({
       ...this.#record,
       keys: [key, ...keys].sort((a, b) => a.slot - b.slot),
+      retired: this.#record.retired.filter(({ kid }) => kid !== key.kid),
       platform: null,
       spreading: true,
     });
@@ -273,6 +316,7 @@ export class Rewrapper {
 
   async #replace(record: SetRecord): Promise<void> {
     if (JSON.stringify(record) === JSON.stringify(this.#record)) return;
+    if (this.#closed) throw closedError(record.name);
     await this.#options.save(record);
     this.#options.set.replaceRecord(record);
   }
@@ -310,6 +354,12 @@ export class Rewrapper {
       emit('rotation', { set: set.ref, trouble: this.#trouble ?? null });
     }
   }
+}
+
+function closedError(set: string): KeyholdError {
+  return new KeyholdError(codes.ERR_SET_CLOSED, `rewrapping encryption set ${set}: it was closed`, {
+    fields: { set },
+  });
 }
 
 /** Disks whose header names this version, or does not tell. */

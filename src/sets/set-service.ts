@@ -241,13 +241,23 @@ export class SetService {
   async purge(name: string, confirmation: string): Promise<PurgeReceipt> {
     return this.#exclusively(name, async () => {
       const live = this.#get(name);
-      // What a drill says is no reason to destroy anything.
-      if (this.#drills.of(name) !== undefined) {
-        throw drillError(name, 'one is on, expected none for a purge');
-      }
-      await assertPurgeable(live.set, confirmation);
-      return live.purge();
+      return live.purge(async () => {
+        // What a drill says is no reason to destroy anything.
+        if (this.#drills.of(name) !== undefined) {
+          throw drillError(name, 'one is on, expected none for a purge');
+        }
+        await assertPurgeable(live.set, confirmation);
+      });
     });
+  }
+
+  /**
+   * Runs work that writes a header of this set which the set does not know of yet: no rewrap, purge
+   * or deletion of the set happens meanwhile.
+   */
+  async hold<T>(name: string, work: (set: EncryptionSet) => Promise<T>): Promise<T> {
+    const live = this.#usable(name);
+    return live.rewrapper.hold(() => work(live.set));
   }
 
   /** What a receipt measured: for `set show`. */
@@ -259,27 +269,31 @@ export class SetService {
   async delete(name: string): Promise<void> {
     await this.#exclusively(name, async () => {
       const live = this.#get(name);
-      const { set } = live;
-      const disks = this.#options.disks().names(set.id);
-      if (disks.length > 0) {
-        throw new KeyholdError(
-          codes.ERR_SET_IN_USE,
-          `deleting encryption set ${name}: ${disks.length} disks belong to it, expected none: ` +
-            disks.slice(0, 5).join(', '),
-          { fields: { set: name, disks: disks.length } },
-        );
-      }
-      // Hidden first, so that no new disk can join it meanwhile.
-      this.#sets.delete(name);
-      try {
-        await this.#records.remove(name);
-      } catch (error) {
-        this.#sets.set(name, live);
-        throw error;
-      }
-      live.close('deleted');
-      this.events.emit('deleted', { set: set.ref });
+      await live.rewrapper.exclusively(() => this.#remove(live));
     });
+  }
+
+  async #remove(live: LiveSet): Promise<void> {
+    const { id, name, ref } = live.set;
+    const disks = this.#options.disks().names(id);
+    if (disks.length > 0) {
+      throw new KeyholdError(
+        codes.ERR_SET_IN_USE,
+        `deleting encryption set ${name}: ${disks.length} disks belong to it, expected none: ` +
+          disks.slice(0, 5).join(', '),
+        { fields: { set: name, disks: disks.length } },
+      );
+    }
+    // Hidden first, so that no new disk can join it meanwhile.
+    this.#sets.delete(name);
+    try {
+      await this.#records.remove(name);
+    } catch (error) {
+      this.#sets.set(name, live);
+      throw error;
+    }
+    live.close('deleted');
+    this.events.emit('deleted', { set: ref });
   }
 
   /** Ends probing and every lease, wipes every set key. */

@@ -7,25 +7,26 @@ import type { SetRecord } from './record.js';
 export class Subscriptions {
   readonly #scheduler: ProbeScheduler;
   readonly #onReport: (report: ProbeReport) => void;
-  readonly #ends = new Map<string, () => void>();
+  /** By identity and key version. */
+  readonly #members = new Map<string, { readonly as: string; readonly end: () => void }>();
 
   constructor(scheduler: ProbeScheduler, onReport: (report: ProbeReport) => void) {
     this.#scheduler = scheduler;
     this.#onReport = onReport;
   }
 
-  /** Subscribes to what is new in the record or is probed in another rhythm, and ends the rest. */
+  /**
+   * Subscribes to what is new in the record, and ends what is not in it. A version that is only
+   * probed otherwise, with another canary or in another rhythm, keeps its line: a probe may be in
+   * flight there, and a denial wait for its confirmation.
+   */
   follow({ id, identity, keys, probeIntervalMs: intervalMs, leaseMs }: SetRecord): void {
-    const wanted = new Map(
-      keys.map((key) => [
-        JSON.stringify([identity, key.kid, key.canary, intervalMs, leaseMs]),
-        key,
-      ]),
-    );
-    // First what ends: a line knows a set once, under its id.
-    for (const what of [...this.#ends.keys()]) if (!wanted.has(what)) this.#end(what);
+    const wanted = new Map(keys.map((key) => [JSON.stringify([identity, key.kid]), key]));
+    for (const what of [...this.#members.keys()]) if (!wanted.has(what)) this.#end(what);
     for (const [what, { kid, canary }] of wanted) {
-      if (this.#ends.has(what)) continue;
+      const as = JSON.stringify([canary, intervalMs, leaseMs]);
+      if (this.#members.get(what)?.as === as) continue;
+      // A line knows a set once, under its id: whoever subscribes again is who was there.
       const end = this.#scheduler.subscribe(
         { identity, kid },
         {
@@ -39,16 +40,16 @@ export class Subscriptions {
           onReport: this.#onReport,
         },
       );
-      this.#ends.set(what, end);
+      this.#members.set(what, { as, end });
     }
   }
 
   end(): void {
-    for (const what of [...this.#ends.keys()]) this.#end(what);
+    for (const what of [...this.#members.keys()]) this.#end(what);
   }
 
   #end(what: string): void {
-    this.#ends.get(what)?.();
-    this.#ends.delete(what);
+    this.#members.get(what)?.end();
+    this.#members.delete(what);
   }
 }

@@ -7,6 +7,7 @@ import {
   GRANTED,
   DENIED,
   LAPSED,
+  UNKNOWN,
   offline,
   online,
   revoked,
@@ -45,6 +46,14 @@ const immediateMode: Row[] = [
     online,
     access,
     { access: LAPSED },
+    'suspended+',
+    ['suspend', 'start suspend'],
+  ],
+  [
+    'a set that was put on another key suspends until its first proof',
+    online,
+    access,
+    { access: UNKNOWN },
     'suspended+',
     ['suspend', 'start suspend'],
   ],
@@ -123,6 +132,7 @@ const immediateMode: Row[] = [
 ];
 
 const restartMode: Row[] = [
+  ['no verdict leaves an online disk alone', online, access, { access: UNKNOWN }, 'online+', []],
   [
     'a denial marks a disk with clients revoked',
     online,

@@ -300,7 +300,6 @@ const bothModes: Row[] = [
     'offline(detached)',
     [],
   ],
-  ['no verdict leaves an online disk alone', online, access, { access: UNKNOWN }, 'online+', []],
   ['a proof leaves an online disk alone', online, access, { access: GRANTED }, 'online+', []],
   [
     'opened is online',

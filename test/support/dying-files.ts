@@ -1,37 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type FileHandle, open } from 'node:fs/promises';
+import fs, { type FileHandle, open } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 
 /** What a write or sync throws after the death. */
 export class Died extends Error {}
 
+const HANDLE_METHODS = ['sync', 'datasync', 'write', 'writeFile', 'truncate'] as const;
+const PATH_FUNCTIONS = ['rename', 'unlink', 'link'] as const;
+
+type Operation = (this: unknown, ...args: unknown[]) => Promise<unknown>;
+type Operations = Record<string, Operation>;
+
 /**
- * Lets this process's file operations end as kill -9 would, at the n-th fsync: that one and every
- * write and fsync after it fail, so that nothing more becomes durable. What was renamed before
- * stays, as it does when a process is killed.
+ * Lets this process's file operations end as kill -9 would, at the n-th fsync: that one and
+ * everything after it that changes a file fail, also what would clean up. What was written and
+ * renamed before stays, as it does when a process is killed.
  */
 export class DyingFiles {
-  readonly #prototype: FileHandle;
-  readonly #sync: FileHandle['sync'];
-  readonly #write: FileHandle['write'];
-  readonly #writeFile: FileHandle['writeFile'];
+  /** What is put back in the end: the objects that were patched, with their own functions. */
+  readonly #originals: ReadonlyArray<readonly [target: Operations, own: Operations]>;
   /** Syncs so far. */
   count = 0;
   #deadAt = Infinity;
 
-  private constructor(prototype: FileHandle) {
-    this.#prototype = prototype;
-    // eslint-disable-next-line @typescript-eslint/unbound-method -- put back as they were
-    const { sync, write, writeFile } = prototype;
-    this.#sync = sync;
-    this.#write = write;
-    this.#writeFile = writeFile;
+  private constructor(handles: Operations) {
+    const functions = fs as unknown as Operations;
+    this.#originals = [
+      this.#patch(handles, HANDLE_METHODS),
+      this.#patch(functions, PATH_FUNCTIONS),
+    ];
+    syncBuiltinESMExports();
   }
 
   static async install(): Promise<DyingFiles> {
     const file = await open('/dev/null', 'r');
-    const files = new DyingFiles(Object.getPrototypeOf(file) as FileHandle);
+    const files = new DyingFiles(Object.getPrototypeOf(file) as FileHandle & Operations);
     await file.close();
-    files.#patch();
     return files;
   }
 
@@ -50,34 +54,24 @@ export class DyingFiles {
   }
 
   uninstall(): void {
-    Object.assign(this.#prototype, {
-      sync: this.#sync,
-      write: this.#write,
-      writeFile: this.#writeFile,
-    });
+    for (const [target, own] of this.#originals) Object.assign(target, own);
+    syncBuiltinESMExports();
   }
 
-  #patch(): void {
+  #patch(target: Operations, names: readonly string[]): [Operations, Operations] {
     // eslint-disable-next-line @typescript-eslint/no-this-alias -- methods of another object
     const files = this;
-    const [sync, write, writeFile] = [this.#sync, this.#write, this.#writeFile];
-    Object.assign(this.#prototype, {
-      async sync(this: FileHandle): Promise<void> {
-        files.count += 1;
+    const own: Operations = {};
+    for (const name of names) {
+      const operation = target[name];
+      if (operation === undefined) throw new Error(`${name}: no such operation`);
+      own[name] = operation;
+      target[name] = async function (this: unknown, ...args: unknown[]): Promise<unknown> {
+        if (name === 'sync') files.count += 1;
         if (files.dead) throw new Died();
-        await sync.call(this);
-      },
-      async write(this: FileHandle, ...args: Parameters<FileHandle['write']>): Promise<unknown> {
-        if (files.dead) throw new Died();
-        return write.apply(this, args);
-      },
-      async writeFile(
-        this: FileHandle,
-        ...args: Parameters<FileHandle['writeFile']>
-      ): Promise<void> {
-        if (files.dead) throw new Died();
-        await writeFile.apply(this, args);
-      },
-    });
+        return operation.apply(this, args);
+      };
+    }
+    return [target, own];
   }
 }

@@ -65,6 +65,11 @@ export class FakeClock implements Clock {
     this.#moveTo(this.#bootMs + durationMs);
   }
 
+  /** Somebody sets the wall clock, forwards or back; nothing else notices. */
+  setWall(nowMs: number): void {
+    this.#nowMs = nowMs;
+  }
+
   /** Lets every promise that can settle do so. */
   async settle(): Promise<void> {
     for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
@@ -75,5 +80,45 @@ export class FakeClock implements Clock {
   #moveTo(bootMs: number): void {
     this.#nowMs += bootMs - this.#bootMs;
     this.#bootMs = bootMs;
+  }
+}
+
+/** The clock of one process: its timers end with it, as they do when a process is killed. */
+export class ProcessClock implements Clock {
+  readonly #clock: Clock;
+  readonly #timers = new Set<Timer>();
+  #killed = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  nowMs(): number {
+    return this.#clock.nowMs();
+  }
+
+  bootMs(): number {
+    return this.#clock.bootMs();
+  }
+
+  setTimer(delayMs: number, fire: () => void): Timer {
+    if (this.#killed) return { cancel: () => undefined };
+    const timer = this.#clock.setTimer(delayMs, () => {
+      this.#timers.delete(timer);
+      fire();
+    });
+    this.#timers.add(timer);
+    return {
+      cancel: () => {
+        this.#timers.delete(timer);
+        timer.cancel();
+      },
+    };
+  }
+
+  kill(): void {
+    this.#killed = true;
+    for (const timer of this.#timers) timer.cancel();
+    this.#timers.clear();
   }
 }

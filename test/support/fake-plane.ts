@@ -16,7 +16,7 @@ import type { Peer } from '../../src/nbd/peer.js';
 import type { DekToOpen, LeaseHandle } from '../../src/sets/ports.js';
 import type { SetKeyHandle } from '../../src/vault/types.js';
 import { fakePlatformKey, openFakeDek } from './fake-seal.js';
-import { fakeKey, fakeLease } from './fakes.js';
+import { fakeKey, type FakeLease, fakeLease } from './fakes.js';
 
 export const LOCAL_PEER: Peer = {
   address: { kind: 'unix', pid: 1000, uid: 1000, gid: 1000 },
@@ -29,7 +29,8 @@ export class FakePlaneDisk implements PlaneDisk {
   readonly #clock: Clock;
   readonly #onEvent: (event: PlaneDiskEvent) => void;
   #endWatch: () => void;
-  #leaseEnforced: boolean;
+  /** The lease that is enforced. */
+  #lease: FakeLease | undefined;
   readonly #onClose: () => void;
   readonly connected = new Map<number, Peer>();
   mode: 'locked' | 'serving' | 'suspended' | 'closed' = 'locked';
@@ -53,7 +54,7 @@ export class FakePlaneDisk implements PlaneDisk {
     this.#clock = options.clock;
     this.#onEvent = options.onEvent;
     this.#onClose = options.onClose;
-    this.#leaseEnforced = spec.leaseEnforced;
+    this.#lease = spec.leaseEnforced ? fakeLease(spec.lease) : undefined;
     this.#endWatch = fakeLease(spec.lease).onEnd(() => this.#leaseEnded());
   }
 
@@ -82,6 +83,7 @@ export class FakePlaneDisk implements PlaneDisk {
   unlock(key: SetKeyHandle, dek: DekToOpen, outer?: OuterLayer): void {
     if (this.mode !== 'locked' && this.mode !== 'suspended') throw this.#stateError('unlock');
     if (key.wiped) throw new KeyholdError('ERR_SET_KEY_WIPED', 'wiped');
+    if (this.#lease?.holds() === false) throw leaseEnded();
     const opened = openFakeDek(fakeKey(key).bytes, dek);
     this.outerDek =
       outer === undefined
@@ -95,9 +97,12 @@ export class FakePlaneDisk implements PlaneDisk {
   setLease(lease: LeaseHandle, enforced: boolean): void {
     if (this.mode === 'closed') throw new KeyholdError('ERR_NATIVE_CLOSED', 'closed');
     const own = fakeLease(lease);
-    if (enforced && !own.holds()) throw new KeyholdError('ERR_SET_KEY_WIPED', 'lease ended');
+    const [before, next] = [this.#lease, enforced ? own : undefined];
+    if (before === next) return;
+    const lapsed = this.mode === 'serving' && before?.holds() === false;
+    if (lapsed || next?.holds() === false) throw leaseEnded();
     this.#endWatch();
-    this.#leaseEnforced = enforced;
+    this.#lease = next;
     this.#endWatch = own.onEnd(() => this.#leaseEnded());
   }
 
@@ -153,8 +158,15 @@ export class FakePlaneDisk implements PlaneDisk {
     this.#onClose();
   }
 
+  /** Its process is gone. */
+  kill(): void {
+    this.#wipe();
+    this.mode = 'closed';
+    this.#endWatch();
+  }
+
   #leaseEnded(): void {
-    if (!this.#leaseEnforced || this.mode !== 'serving') return;
+    if (this.#lease === undefined || this.mode !== 'serving') return;
     this.#wipe();
     this.mode = 'suspended';
     const keyWipedBootMs = this.#clock.bootMs();
@@ -172,6 +184,10 @@ export class FakePlaneDisk implements PlaneDisk {
   #stateError(operation: string): KeyholdError {
     return new KeyholdError('ERR_DISK_STATE', `${operation}: disk is ${this.mode}`);
   }
+}
+
+function leaseEnded(): KeyholdError {
+  return new KeyholdError('ERR_SET_KEY_WIPED', 'the lease has ended');
 }
 
 export class FakePlane implements DiskPlane {

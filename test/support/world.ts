@@ -11,7 +11,7 @@ import { platformKeySource } from '../../src/sets/platform.js';
 import type { SetEvents } from '../../src/sets/access.js';
 import type { CreateSetOptions } from '../../src/sets/create-set.js';
 import { SetService } from '../../src/sets/set-service.js';
-import { FakeClock } from './fake-clock.js';
+import { FakeClock, ProcessClock } from './fake-clock.js';
 import { FakePlane, type FakePlaneDisk } from './fake-plane.js';
 import { FakePlatformKey } from './fake-seal.js';
 import { FakeCustody, FakeVault, fixedRandom } from './fakes.js';
@@ -76,6 +76,7 @@ export class World {
   platform: FakePlatformKey | undefined;
   readonly told: Told[] = [];
   readonly #random: Random;
+  readonly #processClock: ProcessClock;
 
   private constructor(stateDir: string, from?: World) {
     this.stateDir = stateDir;
@@ -83,11 +84,12 @@ export class World {
     this.custody = from?.custody ?? new FakeCustody(this.clock);
     this.vault = from?.vault ?? new FakeVault(this.clock, this.custody);
     this.#random = from === undefined ? fixedRandom() : from.#random;
-    this.plane = new FakePlane(this.clock);
+    this.#processClock = new ProcessClock(this.clock);
+    this.plane = new FakePlane(this.#processClock);
     this.platform = from?.platform;
     const common = {
       stateDir,
-      clock: this.clock,
+      clock: this.#processClock,
       custody: this.custody,
       random: this.#random,
       logger: createSilentLogger(),
@@ -127,9 +129,7 @@ export class World {
   /** The daemon after a restart: same directory, vault and clock, nothing in memory. */
   async reborn(options: { crash?: boolean; load?: boolean } = {}): Promise<World> {
     if (options.crash === true) {
-      // What a killed process leaves of its memory and timers: nothing.
-      this.sets.close();
-      for (const disk of this.plane.open.values()) disk.dek = undefined;
+      this.kill();
     } else {
       await this.during(this.disks.close());
       this.sets.close();
@@ -138,6 +138,18 @@ export class World {
     const world = new World(this.stateDir, this);
     if (options.load !== false) await world.load();
     return world;
+  }
+
+  /**
+   * What a killed process leaves of its memory and timers: nothing. File operations that are under
+   * way go on, unless they die with it (dying-files.ts).
+   */
+  kill(): void {
+    this.#processClock.kill();
+    this.vault.hangUp();
+    for (const disk of this.plane.open.values()) disk.kill();
+    for (const key of this.custody.liveKeys) key.wipe();
+    this.sets.close();
   }
 
   async destroy(): Promise<void> {
