@@ -211,5 +211,5 @@ const setPlan: fc.Arbitrary<SetPlan> = fc.record({
 export const plan: fc.Arbitrary<Plan> = fc.record({
   sets: fc.tuple(setPlan, setPlan),
   double: fc.constantFrom(false, false, false, true),
-  steps: fc.array(step, { minLength: 4, maxLength: 30 }),
+  steps: fc.array(step, { minLength: 8, maxLength: 30, size: 'max' }),
 });
