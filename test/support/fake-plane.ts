@@ -165,6 +165,11 @@ export class FakePlaneDisk implements PlaneDisk {
     this.#endWatch();
   }
 
+  /** What native code does by its own look at the clock, with the first request after a sleep. */
+  enforceLease(): void {
+    if (this.#lease?.holds() === false) this.#leaseEnded();
+  }
+
   #leaseEnded(): void {
     if (this.#lease === undefined || this.mode !== 'serving') return;
     this.#wipe();

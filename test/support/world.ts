@@ -186,7 +186,7 @@ export class World {
       if (fileOperations() === 0) quietTurns += 1;
       else {
         quietTurns = 0;
-        await new Promise((resolve) => setTimeout(resolve, 1));
+        await new Promise((resolve) => setImmediate(resolve));
       }
     }
   }
