@@ -77,9 +77,7 @@ export class DisksOfSets implements SetDisks {
     of: (runner: DiskRunner) => Promise<HeaderReport>,
   ): Promise<HeaderReport[]> {
     const runners = this.#of(setId).filter(({ state }) => state.reason !== 'erased');
-    const reports = await Promise.all(
-      runners.map((runner) => this.#limiter.run(() => of(runner))),
-    );
+    const reports = await Promise.all(runners.map((runner) => this.#limiter.run(() => of(runner))));
     const broken = this.#broken().map(({ name: disk, path, message }) => ({
       disk,
       kids: null,

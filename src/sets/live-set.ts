@@ -88,21 +88,21 @@ export class LiveSet {
   }
 
   async purge(): Promise<PurgeReceipt> {
-    this.rewrapper.close();
     const { records, disks, context, emit } = this.#options;
-    const receipt = await runPurge({
+    const purge = {
       set: this.set,
       disks,
       nowMs: () => context.clock.nowMs(),
-      replace: async (record) => {
+      replace: async (record: SetRecord) => {
         await records.save(record);
         this.set.replaceRecord(record);
       },
-      replaceShredding: async (record) => {
+      replaceShredding: async (record: SetRecord) => {
         await records.saveShredding(record);
         this.set.replaceRecord(record);
       },
-    });
+    };
+    const receipt = await this.rewrapper.closeFor(() => runPurge(purge));
     emit('purged', { set: this.set.ref, receipt });
     if (receipt.finishedAt === null) this.#purgeLater(PURGE_RETRY_MS);
     return receipt;
@@ -128,7 +128,7 @@ export class LiveSet {
   #keepDenials(denied: readonly StandingDenial[]): void {
     if (this.set.record.availability === null) return;
     this.rewrapper
-      .change((record) => ({ ...record, denied: [...denied] }))
+      .change((record) => (record.purge === null ? { ...record, denied: [...denied] } : record))
       .catch((error: unknown) =>
         this.#options.logger.error(
           { set: this.set.name, cause: messageOf(error) },

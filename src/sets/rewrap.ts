@@ -89,6 +89,20 @@ export class Rewrapper {
     await this.#queue.run(() => this.#replace(edit(this.#record)));
   }
 
+  /**
+   * Ends looking for good, then runs `work` in turn with whatever else writes the record: an older
+   * one must not come back over a newer.
+   */
+  async closeFor<T>(work: () => Promise<T>): Promise<T> {
+    this.close();
+    let result: { value: T } | undefined;
+    await this.#queue.run(async () => {
+      result = { value: await work() };
+    });
+    if (result === undefined) throw new Error('the work has not run');
+    return result.value;
+  }
+
   get #record(): SetRecord {
     return this.#options.set.record;
   }

@@ -4,6 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import tap, { test } from 'tap';
 import { searchFile } from '../support/core-dump.js';
+import { openDoubleStore } from '../support/dek-oracle.js';
 import {
   createDisk,
   createDiskAndSet,
@@ -143,16 +144,21 @@ void test('disk move', async (t) => {
 });
 
 void test('double encryption', async (t) => {
-  const set = ['set', 'create', 'double', '--double', '--key', await createKey(stack, 'double-key')];
+  const set = [
+    'set',
+    'create',
+    'double',
+    '--double',
+    '--key',
+    await createKey(stack, 'double-key'),
+  ];
   await stack.ok(...set, '--probe-interval', '500ms');
   await stack.ok('disk', 'create', 'double', '--set', 'double', '--size', '8M', '--attach');
   const { store } = await stack.disk('double');
   const pattern = randomBytes(32);
   const plain = join(stack.dir, 'plain');
   const back = join(stack.dir, 'back');
-  const data = Buffer.concat(
-    Array.from({ length: DISK_BYTES / pattern.length }, () => pattern),
-  );
+  const data = Buffer.concat(Array.from({ length: DISK_BYTES / pattern.length }, () => pattern));
   await writeFile(plain, data);
 
   await t.test('nbdcopy brings back what it wrote', async (t) => {
@@ -170,13 +176,24 @@ void test('double encryption', async (t) => {
     t.strictSame((await searchFile(store, needles)).found, ['control']);
   });
 
-  await t.test('no sector of the ciphertext is there twice, although all data is equal', async (t) => {
-    const text = (await readFile(store)).subarray(32 * 1024 * 1024);
-    t.equal(text.length, DISK_BYTES);
-    const seen = new Set<string>();
-    for (let at = 0; at < text.length; at += 16) seen.add(text.toString('latin1', at, at + 16));
-    t.equal(seen.size, DISK_BYTES / 16);
+  await t.test('OpenSSL decrypts the store with the two keys, one after the other', async (t) => {
+    const platformKey = await readFile(platformKeyPath);
+    const oracle = await openDoubleStore(stack, store, { platformKey, dir: stack.dir });
+    for (const offset of [0, 4096, DISK_BYTES - 4096]) {
+      t.ok((await oracle.decrypt(offset, 4096)).equals(data.subarray(offset, offset + 4096)));
+    }
   });
+
+  await t.test(
+    'no sector of the ciphertext is there twice, although all data is equal',
+    async (t) => {
+      const text = (await readFile(store)).subarray(32 * 1024 * 1024);
+      t.equal(text.length, DISK_BYTES);
+      const seen = new Set<string>();
+      for (let at = 0; at < text.length; at += 16) seen.add(text.toString('latin1', at, at + 16));
+      t.equal(seen.size, DISK_BYTES / 16);
+    },
+  );
 
   await t.test('the store names the platform key, and no key of a vault', async (t) => {
     const token = await runOk('cryptsetup', ['token', 'export', '--token-id', '0', store]);

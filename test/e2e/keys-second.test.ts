@@ -165,7 +165,10 @@ void test('any: the second key disabled takes the disk offline, although the fir
   await stack.vault.disableKey('any-key2');
   await untilDisk(stack, 'any', 'offline(key-disabled)');
   const { keys } = await stack.admin.showSet('any');
-  t.match(keys, [{ slot: 1, verdict: 'PROOF' }, { slot: 2, verdict: 'DENIED' }]);
+  t.match(keys, [
+    { slot: 1, verdict: 'PROOF' },
+    { slot: 2, verdict: 'DENIED' },
+  ]);
   t.equal((await stack.disk('any')).keyVersion, keys[1]?.version);
   await stack.vault.enableKey('any-key2');
   await untilDisk(stack, 'any', 'online');
@@ -203,7 +206,10 @@ void test('all: one key silent and one denied is no revocation: the lease runs o
 
 void test('a set is not created on two versions of one key', async (t) => {
   const keyUrl = await createKey(stack, 'same-key');
-  const made = createSet(stack, 'same', { keyUrl, key2Url: (await stack.vault.key('same-key')).kid });
+  const made = createSet(stack, 'same', {
+    keyUrl,
+    key2Url: (await stack.vault.key('same-key')).kid,
+  });
   await t.rejects(made, { code: 'ERR_SET_OPTION' });
 });
 

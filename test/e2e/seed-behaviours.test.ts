@@ -36,7 +36,8 @@ async function statusOf(...command: string[]): Promise<number | null> {
 
 void test('Batch: only delete, show, list, erase and assign work while inaccessible', async (t) => {
   await onTwoKeys('batch');
-  for (const disk of ['batch-delete', 'batch-erase']) await createDisk(stack, disk, { set: 'batch' });
+  for (const disk of ['batch-delete', 'batch-erase'])
+    await createDisk(stack, disk, { set: 'batch' });
   await createSet(stack, 'elsewhere');
   await stack.vault.disableKey('batch-key');
   await untilDisk(stack, 'batch', 'offline(key-disabled)');
@@ -192,7 +193,9 @@ void test('Customer Key', async (t) => {
   await t.test('Customer Key: two keys, of which either opens the data', async (t) => {
     t.strictSame(
       await headerKids(stack, 'mail'),
-      await Promise.all(['mail-key', 'mail-key2'].map(async (key) => (await stack.vault.key(key)).kid)),
+      await Promise.all(
+        ['mail-key', 'mail-key2'].map(async (key) => (await stack.vault.key(key)).kid),
+      ),
     );
   });
 
