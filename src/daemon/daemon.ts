@@ -148,13 +148,8 @@ async function start(
   stops.push(() => trail.record('daemon-stopped', { pid: process.pid }));
   stops.push(() => sets.close());
   stops.push(() => disks.close());
-  await sets.load();
-  await disks.load();
-  sets.resume();
+  await loadObjects(core);
   anchors.start();
-  for (const { name, message } of [...sets.broken(), ...disks.broken()]) {
-    alarms.raise(`record ${name}`, message);
-  }
   const services = await serve({
     config,
     credentialsDirectory,
@@ -185,6 +180,16 @@ function claimInherited(
       InvalidArgument: codes.ERR_ACTIVATION,
     });
   return claimSockets(inherited, { config, claim });
+}
+
+/** What was left half done of a set goes on only once its disks are known. */
+async function loadObjects({ sets, disks, alarms }: Core): Promise<void> {
+  await sets.load();
+  await disks.load();
+  sets.resume();
+  for (const { name, message } of [...sets.broken(), ...disks.broken()]) {
+    alarms.raise(`record ${name}`, message);
+  }
 }
 
 async function reloadOnSignal(services: DaemonServices, logger: Logger): Promise<void> {

@@ -23,7 +23,7 @@ import {
 } from './policy.js';
 import { SetAlarm } from './alarm.js';
 import type { KeyCustody, LeaseHandle, PlatformKeyHandle } from './ports.js';
-import type { ProbeReport } from './probe-line.js';
+import { type ProbeReport, probeTimeoutMs } from './probe-line.js';
 import type { ProbeScheduler } from './probe-scheduler.js';
 import { counts, type SetKeyRecord, type SetRecord, type StandingDenial } from './record.js';
 import { SetKeyCache } from './set-key-cache.js';
@@ -35,7 +35,7 @@ import { type WrappedKey, wrappedKeysOf } from './wrapped-keys.js';
 /** Timers do not count machine suspend, the lease does: look again at least this often. */
 const LEASE_CHECK_MS_MAX = 30_000;
 
-/** The availability key takes over when so few probe intervals of the lease are left. */
+/** The availability key takes over at the latest when so few probe intervals are left. */
 const AVAILABILITY_INTERVALS_LEFT = 2;
 
 export interface EncryptionSetOptions {
@@ -324,9 +324,13 @@ export class EncryptionSet {
     this.#standIn(verdict, standsIn);
   }
 
+  /** Whether the lease might end before the next verdict, which a silent vault delays. */
   #leaseRunsOut(): boolean {
-    const leftMs = this.lease.deadlineBootMs() - this.#options.clock.bootMs();
-    return leftMs <= AVAILABILITY_INTERVALS_LEFT * this.#record.probeIntervalMs;
+    const { clock, unwrapTimeoutMs } = this.#options;
+    const { probeIntervalMs } = this.#record;
+    const leftMs = this.lease.deadlineBootMs() - clock.bootMs();
+    const roundMs = probeIntervalMs + probeTimeoutMs(unwrapTimeoutMs, probeIntervalMs);
+    return leftMs <= Math.max(AVAILABILITY_INTERVALS_LEFT * probeIntervalMs, roundMs);
   }
 
   #standIn(verdict: Verdict, already: boolean): void {
@@ -345,7 +349,11 @@ export class EncryptionSet {
 
   #grant(verdict: Verdict | undefined, by: GrantedBy): void {
     const { clock } = this.#options;
-    if (verdict !== undefined) this.lease.renew(verdict.startedBootMs, this.#record.leaseMs);
+    if (verdict !== undefined) {
+      // A proof is as old as its probe; silence is known of only when the probe has ended.
+      const fromBootMs = by === 'availability' ? clock.bootMs() : verdict.startedBootMs;
+      this.lease.renew(fromBootMs, this.#record.leaseMs);
+    }
     this.#armTimer();
     const previous = this.#access.kind;
     const sinceMs = previous === 'granted' ? this.#access.sinceMs : clock.nowMs();

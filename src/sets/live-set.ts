@@ -148,7 +148,7 @@ export class LiveSet {
     this.rewrapper
       .change((record) => ({ ...record, denied: [...denied] }))
       .catch((error: unknown) => {
-        if (this.#closed) return;
+        if (this.#closed || this.set.record.purge !== null) return;
         this.#options.logger.error(
           { set: this.set.name, cause: messageOf(error) },
           'a denial could not be recorded',

@@ -79,8 +79,8 @@ export class SetService {
   }
 
   /**
-   * Reads the records and starts probing. A damaged record breaks that set alone. The disks are read
-   * next, then follows `resume`.
+   * Reads the records and starts probing. A damaged record breaks that set alone. The disks are
+   * read next, then follows `resume`.
    */
   async load(): Promise<void> {
     const { records, broken } = await this.#records.load();

@@ -4,6 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import tap, { test } from 'tap';
 import { searchFile } from '../support/core-dump.js';
+import { openDoubleStore } from '../support/dek-oracle.js';
 import {
   createDisk,
   createDiskAndSet,
@@ -173,6 +174,14 @@ void test('double encryption', async (t) => {
       { name: 'control', bytes: Buffer.from((await stack.disk('double')).uuid) },
     ];
     t.strictSame((await searchFile(store, needles)).found, ['control']);
+  });
+
+  await t.test('OpenSSL decrypts the store with the two keys, one after the other', async (t) => {
+    const platformKey = await readFile(platformKeyPath);
+    const oracle = await openDoubleStore(stack, store, { platformKey, dir: stack.dir });
+    for (const offset of [0, 4096, DISK_BYTES - 4096]) {
+      t.ok((await oracle.decrypt(offset, 4096)).equals(data.subarray(offset, offset + 4096)));
+    }
   });
 
   await t.test(

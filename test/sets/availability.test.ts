@@ -36,6 +36,16 @@ void test('no disk is suspended in between, not for a moment', async (t) => {
   t.strictSame(world.events('suspended'), []);
 });
 
+void test('nor with the shortest lease, in front of a vault that takes all the time it has', async (t) => {
+  // An answer is waited for four times as long as the interval is.
+  const world = await withKey(t, { probeIntervalMs: 500, leaseMs: 2600 });
+  world.vault.latencyMs = 10;
+  world.vault.behave(KEY_URL, SILENT);
+  await world.pass(60_000);
+  t.equal(world.state(), 'online');
+  t.strictSame(world.events('suspended'), []);
+});
+
 void test('it is not used while the lease has time', async (t) => {
   const world = await withKey(t);
   world.vault.behave(KEY_URL, SILENT);

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Test, test } from 'tap';
+import { RecordStore } from '../../src/base/record-store.js';
 import { DATA_OFFSET_BYTES } from '../../src/luks2/layout.js';
+import type { SetRecord } from '../../src/sets/record.js';
 import { FakePlatformKey } from '../support/fake-seal.js';
 import { DISABLED, PROOF, SILENT } from '../support/fakes.js';
 import { KEY_URL, World } from '../support/world.js';
@@ -23,6 +26,19 @@ async function denied(t: Test, options: Parameters<World['createSet']>[0] = {}):
 
 function storeOf(world: World): string {
   return join(world.stateDir, 'stores', 'd.img');
+}
+
+/** Lets records that look so wait a while before they are written. */
+function delaySaving(t: Test, isSlow: (record: Partial<SetRecord>) => boolean): void {
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with its object below
+  const { save } = RecordStore.prototype;
+  RecordStore.prototype.save = async function (record) {
+    if (isSlow(record as Partial<SetRecord>)) await delay(50);
+    return save.call(this, record);
+  };
+  t.teardown(() => {
+    RecordStore.prototype.save = save;
+  });
 }
 
 async function head(path: string): Promise<Buffer> {
@@ -163,6 +179,23 @@ void test('an interrupted purge does not go on before the disks are known', asyn
   reborn.sets.resume();
   await reborn.pass(1000);
   t.equal(reborn.state(), 'offline(erased)');
+});
+
+void test('a denial that is recorded meanwhile does not bring the old record back', async (t) => {
+  const world = await World.create();
+  t.teardown(() => world.destroy());
+  world.platform = new FakePlatformKey();
+  await world.createSet({ availabilityKey: true });
+  await world.createDisk();
+  delaySaving(t, ({ denied, purge }) => (denied ?? []).length > 0 && purge === null);
+  world.vault.behave(KEY_URL, DISABLED); // first seen, confirmed and recorded by the purge itself
+  const receipt = await world.during(world.sets.purge('s', 's'));
+  await world.pass(1000);
+  t.match(receipt, { finishedAt: String, erased: ['d'] });
+  const text = await readFile(join(world.stateDir, 'sets', 's.json'), 'utf8');
+  const { keys, availability } = JSON.parse(text) as SetRecord;
+  t.strictSame([keys, availability], [[], null]);
+  t.strictSame(world.sets.get('s').record.keys, []);
 });
 
 void test('a set on the platform key needs no denial', async (t) => {

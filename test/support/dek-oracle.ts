@@ -112,6 +112,14 @@ interface OuterToken {
   sealedDek: SealedDek;
 }
 
+export interface DoubleStoreOracle {
+  readonly outerDek: Buffer;
+  readonly setKey: Buffer;
+  readonly innerDek: Buffer;
+  /** Of sectors that were written: a hole is not looked for. */
+  decrypt(offsetBytes: number, lengthBytes: number): Promise<Buffer>;
+}
+
 /** Enough of a container for cryptsetup to read its token: both copies of the header. */
 const HEADERS_BYTES = 32 * 1024;
 
@@ -123,7 +131,7 @@ export async function openDoubleStore(
   stack: Stack,
   path: string,
   { platformKey, dir }: { platformKey: Buffer; dir: string },
-): Promise<{ outerDek: Buffer; setKey: Buffer; innerDek: Buffer }> {
+): Promise<DoubleStoreOracle> {
   const outer = JSON.parse(await exportToken(path)) as OuterToken;
   const aad = Buffer.concat([
     Buffer.from('keyhold-dek\0', 'latin1'),
@@ -135,16 +143,29 @@ export async function openDoubleStore(
   const outerDek = openSealed(platformKey, outer.sealedDek, aad);
   const header = await runOk('cryptsetup', ['luksDump', path]);
   const sectorSizeBytes = Number(/sector: (\d+) \[bytes\]/.exec(header)?.[1]);
-  const stored = Buffer.alloc(HEADERS_BYTES);
-  const file = await open(path, 'r');
-  await file.read(stored, 0, HEADERS_BYTES, DATA_OFFSET_BYTES);
-  await file.close();
+  /** At an offset in the outer container. */
+  const readOuter = async (offsetBytes: number, lengthBytes: number): Promise<Buffer> => {
+    const stored = Buffer.alloc(lengthBytes);
+    const file = await open(path, 'r');
+    await file.read(stored, 0, lengthBytes, DATA_OFFSET_BYTES + offsetBytes);
+    await file.close();
+    return decryptSectors(outerDek, stored, offsetBytes, sectorSizeBytes);
+  };
   const copy = join(dir, 'inner-header');
-  await writeFile(copy, decryptSectors(outerDek, stored, 0, sectorSizeBytes));
+  await writeFile(copy, await readOuter(0, HEADERS_BYTES));
   await truncate(copy, 2 * DATA_OFFSET_BYTES); // a device that is too short is refused
   const inner = JSON.parse(await exportToken(copy)) as Token;
   const setKey = await unwrap(stack, inner);
-  return { outerDek, setKey, innerDek: unseal(inner, setKey) };
+  const innerDek = unseal(inner, setKey);
+  return {
+    outerDek,
+    setKey,
+    innerDek,
+    decrypt: async (offsetBytes, lengthBytes) => {
+      const stored = await readOuter(DATA_OFFSET_BYTES + offsetBytes, lengthBytes);
+      return decryptSectors(innerDek, stored, offsetBytes, sectorSizeBytes);
+    },
+  };
 }
 
 function exportToken(path: string): Promise<string> {

@@ -83,8 +83,8 @@ export class Stack {
   }
 
   /**
-   * Starts again on the same directory with a vault that is in trouble before the daemon comes. That
-   * is without `keyhold dev`, which starts both in one go.
+   * Starts again on the same directory with a vault that is in trouble before the daemon comes.
+   * That is without `keyhold dev`, which starts both in one go.
    */
   async startTroubled(...troubles: TroubleInput[]): Promise<void> {
     const vault = spawn(
