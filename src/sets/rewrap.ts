@@ -123,7 +123,7 @@ export class Rewrapper {
     return held;
   }
 
-  /** Throws ERR_SET_CLOSED or ERR_SET_PURGED: what the caller knew may have changed in the queue. */
+  /** Throws ERR_SET_CLOSED or ERR_SET_PURGED: things may have changed in the queue. */
   #assertUsable(): void {
     const { name, purge } = this.#record;
     if (this.#closed) throw closedError(name);

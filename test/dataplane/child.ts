@@ -42,8 +42,9 @@ const PRELUDE = `
   };
   /** Runs every shard on a worker thread of its own. */
   const runShards = (plane) => [0, 1].map((index) => new Worker(
-    'const { workerData } = require("node:worker_threads");' +
-    'require(process.env.KEYHOLD_ADDON).runShard(workerData.id, workerData.index);',
+    'const { workerData, parentPort } = require("node:worker_threads");' +
+    'const a = require(process.env.KEYHOLD_ADDON); parentPort.postMessage("starts");' +
+    'a.runShard(workerData.id, workerData.index);',
     { eval: true, workerData: { id: plane.id, index } }));
 `;
 

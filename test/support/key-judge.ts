@@ -235,7 +235,7 @@ export class KeyJudge {
     }
   }
 
-  /** One probe of a set's canary in flight for each (identity, kid); one unwrap of a wrapped key. */
+  /** One probe of a set's canary in flight for each (identity, kid); one unwrap of a set key. */
   #watchVault(world: World): void {
     const { vault } = world;
     // eslint-disable-next-line @typescript-eslint/unbound-method -- called on the vault below

@@ -48,6 +48,7 @@ const LONG_FILES: Readonly<Record<string, string>> = {
   'src/dataplane/plane.ts': 'the facade of one native object',
   'src/disks/disk-runner.ts': 'the one event loop of a disk',
   'src/sets/encryption-set.ts': 'the one place where verdicts become access',
+  'src/sets/set-service.ts': 'every command on a set, one after the other',
   'test/support/fakes.ts': 'the fakes of vault and custody, which know each other',
 };
 
