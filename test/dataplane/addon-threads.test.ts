@@ -51,7 +51,8 @@ void test('a plane of a terminated worker stops, so that its shards end', async 
     const id = await new Promise((resolve) => worker.once('message', resolve));
     const shards = runShards({ id });
     const ends = shards.map((shard) => new Promise((resolve) => shard.on('exit', resolve)));
-    await Promise.all(shards.map((shard) => new Promise((resolve) => shard.once('message', resolve))));
+    const starts = shards.map((shard) => new Promise((go) => shard.once('message', go)));
+    await Promise.all(starts);
     await sleep(300);
     await worker.terminate();
     console.log(await Promise.all(ends));
