@@ -63,6 +63,18 @@ void test('keys and plaintext in the memory of the daemon after work on keys', a
     await assertOnlyControl(t, 'double', [...keys, marker]);
   });
 
+  await t.test(
+    'while a drill has taken it offline: no key, no round key, no plaintext',
+    async (t) => {
+      const { keys, marker } = await withSecrets('drilled', false);
+      await stack.admin.beginDrill('drilled', { scenario: 'disable', durationMs: 600_000 });
+      await untilDisk(stack, 'drilled', 'offline(key-disabled)');
+      await assertOnlyControl(t, 'drilled', [...keys, marker]);
+      await stack.admin.endDrill('drilled');
+      await untilDisk(stack, 'drilled', 'online');
+    },
+  );
+
   await t.test('after a purge: no key, no round key, no plaintext', async (t) => {
     const { keys, marker } = await withSecrets('purged', false);
     await stack.vault.deleteKey('purged-key');
