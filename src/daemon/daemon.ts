@@ -176,7 +176,11 @@ async function start(
   // socket; else they are refused by the kernel, and not by a disk that happens to be going.
   stops.push(() => plane.closeListeners());
   logger.info({ version, pid: process.pid, admin: adminPath(sockets, config) }, 'ready');
-  return { plane, reported: reportedOf(services, core), reload: () => reloadOnSignal(services, logger) };
+  return {
+    plane,
+    reported: reportedOf(services, core),
+    reload: () => reloadOnSignal(services, logger),
+  };
 }
 
 function reportedOf(services: DaemonServices, { plane, clock }: Core): Reported {
