@@ -176,20 +176,17 @@ async function start(
   // socket; else they are refused by the kernel, and not by a disk that happens to be going.
   stops.push(() => plane.closeListeners());
   logger.info({ version, pid: process.pid, admin: adminPath(sockets, config) }, 'ready');
-  return {
-    plane,
-    reported: reportedOf(services, core),
-    reload: () => reloadOnSignal(services, logger),
-  };
+  return startedOf(services, core, logger);
 }
 
-function reportedOf(services: DaemonServices, { plane, clock }: Core): Reported {
-  return {
+function startedOf(services: DaemonServices, { plane, clock }: Core, logger: Logger): Started {
+  const reported = {
     counts: () => services.counts(),
     shards: () => plane.shards(),
     shardTicks: () => plane.shardTicks(),
     clock,
   };
+  return { plane, reported, reload: () => reloadOnSignal(services, logger) };
 }
 
 function claimInherited(
