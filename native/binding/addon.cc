@@ -10,6 +10,7 @@
 #include "binding/plane_binding.h"
 #include "binding/platform_binding.h"
 #include "binding/process_binding.h"
+#include "binding/shard_binding.h"
 
 namespace keyhold::binding {
 namespace {
@@ -32,6 +33,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterKeys(env, exports);
   if (!env.IsExceptionPending()) RegisterPlatform(env, exports);
   if (!env.IsExceptionPending()) RegisterPlane(env, exports);
+  if (!env.IsExceptionPending()) RegisterShard(env, exports);
   return exports;
 }
 

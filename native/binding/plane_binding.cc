@@ -367,25 +367,6 @@ Napi::Value CreatePlane(const Napi::CallbackInfo& info) {
       std::make_shared<PlaneHandle>(PlaneHandle{std::move(bridge), plane.Take()}));
 }
 
-/// Blocks this (worker) thread while the shard runs.
-Napi::Value RunShard(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  uint32_t plane_id = 0;
-  uint32_t index = 0;
-  if (!ReadArgument(info, 0, "planeId", &plane_id) || !ReadArgument(info, 1, "index", &index)) {
-    return env.Undefined();
-  }
-  const std::shared_ptr<Plane> plane = Plane::Find(plane_id);
-  if (plane == nullptr) {
-    Throw(env, Error{ErrorCode::kClosed, 0,
-                     "run shard: there is no data plane " + std::to_string(plane_id)});
-    return env.Undefined();
-  }
-  const Status ended = plane->RunShard(index);
-  if (!ended) Throw(env, ended.error());
-  return env.Undefined();
-}
-
 }  // namespace
 
 void RegisterPlane(Napi::Env env, Napi::Object exports) {
@@ -393,7 +374,6 @@ void RegisterPlane(Napi::Env env, Napi::Object exports) {
   data.plane = Napi::Persistent(PlaneObject::Define(env));
   data.disk = Napi::Persistent(DefineDisk(env));
   exports.Set("createPlane", Napi::Function::New(env, CreatePlane, "createPlane"));
-  exports.Set("runShard", Napi::Function::New(env, RunShard, "runShard"));
 }
 
 }  // namespace keyhold::binding

@@ -5,6 +5,7 @@
 
 #include "binding/convert.h"
 #include "core/base/listening_fd.h"
+#include "core/base/notify.h"
 #include "core/base/process.h"
 #include "core/disk/lease.h"
 #include "core/secret/secret_pages.h"
@@ -123,6 +124,19 @@ Napi::Value ClaimListenerOf(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value NotifyOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  std::string socket_path;
+  std::string state;
+  if (!ReadArgument(info, 0, "socketPath", &socket_path) ||
+      !ReadArgument(info, 1, "state", &state)) {
+    return env.Undefined();
+  }
+  const Status sent = NotifyServiceManager(socket_path, state);
+  if (!sent) Throw(env, sent.error());
+  return env.Undefined();
+}
+
 Napi::Value CloseFdOf(const Napi::CallbackInfo& info) {
   int32_t fd = -1;
   if (!ReadArgument(info, 0, "fd", &fd)) return info.Env().Undefined();
@@ -144,6 +158,7 @@ void RegisterProcess(Napi::Env env, Napi::Object exports) {
   exports.Set("hasMemfdSecret", Napi::Function::New<HasMemfdSecretOf>(env, "hasMemfdSecret"));
   exports.Set("createPipe", Napi::Function::New<CreatePipeOf>(env, "createPipe"));
   exports.Set("claimListener", Napi::Function::New<ClaimListenerOf>(env, "claimListener"));
+  exports.Set("notify", Napi::Function::New<NotifyOf>(env, "notify"));
   exports.Set("closeFd", Napi::Function::New<CloseFdOf>(env, "closeFd"));
 }
 

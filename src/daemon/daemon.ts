@@ -31,6 +31,7 @@ import { AuditExports } from './audit-exports.js';
 import { Doctor } from './doctor.js';
 import { codes } from './errors.js';
 import { openPlatformKey } from './platform-key.js';
+import type { Reported } from './reports.js';
 import { DaemonServices } from './services.js';
 import { createMetricsSources } from './sources.js';
 import { openStateDirectory } from './state-directory.js';
@@ -53,6 +54,7 @@ export interface DaemonOptions {
 /** What a started daemon is steered by. */
 interface Started {
   readonly plane: DataPlane;
+  readonly reported: Reported;
   readonly reload: () => Promise<void>;
 }
 
@@ -73,13 +75,16 @@ export class Daemon {
   readonly #stops: ReadonlyArray<() => Promise<void> | void>;
   readonly #plane: DataPlane;
   readonly #reload: () => Promise<void>;
+  /** What a service manager is told of. */
+  readonly reported: Reported;
 
   private constructor(
-    { plane, reload }: Started,
+    { plane, reported, reload }: Started,
     stops: ReadonlyArray<() => Promise<void> | void>,
   ) {
     this.#plane = plane;
     this.#reload = reload;
+    this.reported = reported;
     this.#stops = stops;
   }
 
@@ -167,7 +172,17 @@ async function start(
   // socket; else they are refused by the kernel, and not by a disk that happens to be going.
   stops.push(() => plane.closeListeners());
   logger.info({ version, pid: process.pid, admin: adminPath(sockets, config) }, 'ready');
-  return { plane, reload: () => reloadOnSignal(services, logger) };
+  return startedOf(services, core, logger);
+}
+
+function startedOf(services: DaemonServices, { plane, clock }: Core, logger: Logger): Started {
+  const reported = {
+    counts: () => services.counts(),
+    shards: () => plane.shards(),
+    shardTicks: () => plane.shardTicks(),
+    clock,
+  };
+  return { plane, reported, reload: () => reloadOnSignal(services, logger) };
 }
 
 function claimInherited(

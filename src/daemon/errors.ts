@@ -17,6 +17,11 @@ export const codes = defineErrors({
     summary: 'A socket that the service manager passed cannot be used.',
     hint: 'check the socket units: stream sockets, FileDescriptorName=nbd or admin, Accept=no',
   },
+  ERR_NOTIFY: {
+    kind: 'invalid',
+    summary: 'What the service manager says about how it wants to be told cannot be used.',
+    hint: 'unset NOTIFY_SOCKET and WATCHDOG_USEC, or let systemd set them',
+  },
   ERR_SERVE_OFFLINE: {
     kind: 'conflict',
     summary: 'A disk was to be served over standard input and output, and is offline.',

@@ -2,8 +2,11 @@
 import { type Logger, createLogger } from '../base/logger.js';
 import { messageOf } from '../base/errors.js';
 import { type FilledConfig, loadConfig } from '../config/config.js';
+import { loadAddon } from '../dataplane/load.js';
 import { takeInheritedFds } from './activation.js';
 import { Daemon } from './daemon.js';
+import { Notifier, takeServiceManager } from './notify.js';
+import { Reports } from './reports.js';
 
 /** A daemon that does not stop within this time ends anyway; supervisors wait 10 s. */
 const STOP_MS_MAX = 8_000;
@@ -14,6 +17,7 @@ const STOP_MS_MAX = 8_000;
  */
 export async function runDaemon(options: { configPath: string }): Promise<number> {
   const inherited = takeInheritedFds(process.env, process.pid);
+  const manager = takeServiceManager(process.env, process.pid);
   const config = withKernel(await loadConfig(options.configPath), process.env['KEYHOLD_XTS']);
   const logger = createLogger({ level: process.env['KEYHOLD_LOG_LEVEL'] ?? 'info' });
   const stopSignal = nextSignal();
@@ -31,12 +35,22 @@ export async function runDaemon(options: { configPath: string }): Promise<number
     inherited,
     credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'],
   });
-  process.on('SIGHUP', () => void daemon.reload());
+  const notifier = new Notifier({
+    ...manager,
+    pid: process.pid,
+    send: (socketPath, state) => loadAddon().notify(socketPath, state),
+    // The clock that libuv has it from is CLOCK_MONOTONIC.
+    monotonicUs: () => process.hrtime.bigint() / 1000n,
+    logger,
+  });
+  const reports = new Reports({ notifier, manager, reported: daemon.reported, logger });
+  process.on('SIGHUP', () => void reports.around(() => daemon.reload()));
   const endShards = (): void => daemon.stopNow();
   // Node joins its workers at exit: without this, an exit by any other way would never end.
   process.on('exit', endShards);
   const signal = await stopSignal;
   logger.info({ signal }, 'stopping');
+  reports.stop();
   await daemon.stop();
   process.off('exit', endShards);
   return 0;

@@ -39,6 +39,7 @@ import type { Alarms } from './alarms.js';
 import { viewConnections } from './connections.js';
 import type { Doctor } from './doctor.js';
 import { codes } from './errors.js';
+import type { Counts } from './reports.js';
 import type { Trail } from './trail.js';
 
 /** What `status` shows and nothing else knows. */
@@ -97,6 +98,15 @@ export class DaemonServices implements AdminServices {
       connections: plane.connections().length,
       alarms: alarms.list(),
     });
+  }
+
+  /** What a service manager is told; asked once a second. */
+  counts(): Counts {
+    return {
+      disks: this.#options.disks.count(),
+      sets: this.#countSets(),
+      alarms: this.#options.alarms.list().length,
+    };
   }
 
   listConnections(): Promise<ConnectionView[]> {

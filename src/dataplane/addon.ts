@@ -30,6 +30,11 @@ export interface Addon {
   createPipe(): { readFd: number; writeFd: number };
   closeFd(fd: number): void;
   /**
+   * One datagram to the service manager (sd_notify(3)). Throws InvalidArgument for what is no
+   * address, System when nobody reads there; waits 200 ms at most.
+   */
+  notify(socketPath: string, state: string): void;
+  /**
    * What an inherited listening stream socket is bound to; no child inherits it from here on.
    * Throws InvalidArgument, naming the descriptor and what it is, for anything else.
    */
@@ -58,6 +63,10 @@ export interface Addon {
    * Piscina worker. Returns normally after stop; throws when the shard died.
    */
   runShard(planeId: number, index: number): void;
+  /** Of each shard, how often its timer has fired, over all its runs; about 20 times a second. */
+  shardTicks(planeId: number): number[];
+  /** Test hook: the shard's thread sleeps for that long. */
+  stallShard(planeId: number, index: number, durationMs: number): void;
 }
 
 export type ListeningAddress =

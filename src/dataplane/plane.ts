@@ -279,6 +279,16 @@ export class DataPlane implements DiskPlane {
     return this.#pool.status();
   }
 
+  /** Of each shard, a count that goes on for as long as the shard's loop turns. */
+  shardTicks(): number[] {
+    return this.#addon.shardTicks(this.#native.id);
+  }
+
+  /** Keeps one shard from doing anything: what the tests of the watchdog use. */
+  stallShard(index: number, durationMs: number): void {
+    this.#addon.stallShard(this.#native.id, index, durationMs);
+  }
+
   /** Makes one shard fail as if its ring had broken: what the tests of shard death use. */
   failShard(index: number): void {
     this.#native.failShard(index);

@@ -56,6 +56,11 @@ const REFUSED: readonly (readonly [what: string, call: () => unknown, names: Reg
   ['receiveSetKey without a pipe', () => method(addon, 'receiveSetKey')(), /^readFd: /],
   ['runShard without a plane', () => method(addon, 'runShard')(undefined, 0), /^planeId: /],
   ['runShard of a negative shard', () => method(addon, 'runShard')(1, -1), /^index: /],
+  ['shardTicks of text', () => method(addon, 'shardTicks')('1'), /^planeId: /],
+  ['stallShard without a shard', () => method(addon, 'stallShard')(plane.id), /^index: /],
+  ['stallShard without an end', () => method(addon, 'stallShard')(plane.id, 0), /^durationMs: /],
+  ['notify of nobody', () => method(addon, 'notify')(undefined, 'READY=1'), /^socketPath: /],
+  ['notify of nothing', () => method(addon, 'notify')('/nowhere'), /^state: /],
   ['createPlane without options', () => fresh(), /^options: /],
   [
     'createPlane without a listener',

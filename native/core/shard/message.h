@@ -79,8 +79,13 @@ struct FlushStore {
 struct StopShard {};
 /// As if the ring had broken: for tests.
 struct FailShard {};
+/// As if a call did not return for that long: for tests.
+struct StallShard {
+  int64_t duration_ns;
+};
 
-using Message = std::variant<AdoptConnection, AnswerNegotiation, CloseConnection, StartAccepting,
-                             StopAccepting, CarryOutOrder, FlushStore, StopShard, FailShard>;
+using Message =
+    std::variant<AdoptConnection, AnswerNegotiation, CloseConnection, StartAccepting, StopAccepting,
+                 CarryOutOrder, FlushStore, StopShard, FailShard, StallShard>;
 
 }  // namespace keyhold

@@ -162,6 +162,17 @@ void Plane::FailShardForTest(uint32_t index) {
   if (index < slots_.size()) slots_[index]->mailbox.Post(FailShard{});
 }
 
+void Plane::StallShardForTest(uint32_t index, int64_t duration_ns) {
+  if (index < slots_.size()) slots_[index]->mailbox.Post(StallShard{duration_ns});
+}
+
+std::vector<uint64_t> Plane::ShardTicks() const {
+  std::vector<uint64_t> ticks;
+  ticks.reserve(slots_.size());
+  for (const std::unique_ptr<Slot>& slot : slots_) ticks.push_back(slot->ticks.Get());
+  return ticks;
+}
+
 uint32_t Plane::running_shards() const {
   std::lock_guard lock(mutex_);
   uint32_t running = 0;

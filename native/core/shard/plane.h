@@ -67,6 +67,11 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   /// wait.
   void Stop();
   void FailShardForTest(uint32_t index);
+  /// The shard does nothing at all for that long.
+  void StallShardForTest(uint32_t index, int64_t duration_ns);
+  /// Of every slot, how often its shard's timer has fired, over all its runs: a count that stands
+  /// still over many times Shard::kTickNs is that of a shard that is stuck or not running.
+  std::vector<uint64_t> ShardTicks() const;
   uint32_t running_shards() const;
 
   /// Returns the listener's id.
@@ -137,6 +142,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   // For shards.
   const Options& options() const { return options_; }
   Counter& buffer_bytes_of(uint32_t shard) { return slots_[shard]->buffer_bytes; }
+  void NoteTick(uint32_t shard) { slots_[shard]->ticks.Add(1); }
   void Welcome(UniqueFd socket, const ListeningSocket& listener);
   void Forget(const ConnectionRecord& record);
   void NoteTls(ConnectionRecord& record, TlsFacts facts);
@@ -153,6 +159,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     Mailbox mailbox;
     std::atomic<uint32_t> connections{0};
     Counter buffer_bytes;
+    Counter ticks;
     bool running = false;  // guarded by Plane::mutex_
   };
   struct ListenerEntry {

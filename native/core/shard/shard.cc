@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "core/shard/listener.h"
@@ -154,6 +156,7 @@ void Shard::ReadMail() {
 
 void Shard::OnTimer(int32_t) {
   ring_->Timeout(timer_op_, &tick_);
+  plane_.NoteTick(index_);
   const int64_t now_ns = BootTimeNs();
   plane_.EnforceLeases(now_ns);
   std::vector<Connection*> all;
@@ -299,5 +302,9 @@ void Shard::Handle(FlushStore message) {
 void Shard::Handle(StopShard) { stop_ = true; }
 
 void Shard::Handle(FailShard) { failure_ = "the shard was told to fail"; }
+
+void Shard::Handle(StallShard message) {
+  std::this_thread::sleep_for(std::chrono::nanoseconds(message.duration_ns));
+}
 
 }  // namespace keyhold

@@ -34,7 +34,8 @@ class Plane;
 /// leaked on purpose, and their sector locks stay held.
 class Shard {
  public:
-  static constexpr int64_t kTickNs = 50'000'000;  // lease checks, linger, stall deadlines
+  /// Lease checks, linger, stall deadlines, and the proof that the loop turns (Plane::ShardTicks).
+  static constexpr int64_t kTickNs = 50'000'000;
   static constexpr int64_t kReapNsMax = 5'000'000'000;
 
   /// Runs until StopShard; an error means that the shard died.
@@ -82,6 +83,7 @@ class Shard {
   void Handle(FlushStore message);
   void Handle(StopShard message);
   void Handle(FailShard message);
+  void Handle(StallShard message);
 
   ShardDisk& DiskHere(const std::shared_ptr<Disk>& disk);
   void DoWork();
