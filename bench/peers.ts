@@ -70,8 +70,8 @@ async function luksImage(places: Places, path: string): Promise<string> {
     path,
     String(DISK_BYTES),
   ];
-  // On a fast processor its measuring of PBKDF2 can fall between two ticks of the CPU clock: "Unable
-  // to get accurate CPU usage". The next attempt falls elsewhere.
+  // On a fast processor its measuring of PBKDF2 can fall between two ticks of the CPU clock, which
+  // it calls an error. The next attempt falls elsewhere.
   for (let attempt = 1; attempt < LUKS_ATTEMPTS_MAX; attempt += 1) {
     if ((await run('qemu-img', args)).status === 0) return secret;
   }
