@@ -24,7 +24,7 @@ export const REVOKE_WHEN = ['any', 'all'] as const;
 export const ON_EXPIRY = ['ignore', 'warn', 'offline'] as const;
 export const DENIED_MEANS = ['offline', 'lease'] as const;
 export const PROFILE_NAMES = ['strict', 'default', 'azure'] as const;
-/** An hour. */
+/** An hour: nobody keeps a fleet offline by a drill that was forgotten. */
 const DRILL_MS_MAX = 3_600_000;
 export const SCENARIOS = ['disable', 'delete', 'outage'] as const;
 

@@ -92,22 +92,6 @@ export function platformWrappedSetKey(
   };
 }
 
-/** The way back; undefined for an entry of a customer key. */
-export function sealedSetKeyOf({ kid, alg, value }: WrappedSetKey):
-  | {
-      platformKeyId: string;
-      sealed: { nonce: Uint8Array; ciphertext: Uint8Array; tag: Uint8Array };
-    }
-  | undefined {
-  if (alg !== 'A256GCM') return undefined;
-  const sealed = {
-    nonce: value.subarray(0, 12),
-    ciphertext: value.subarray(12, 44),
-    tag: value.subarray(44),
-  };
-  return { platformKeyId: kid.slice(PLATFORM_KID_PREFIX.length), sealed };
-}
-
 /** Wrapped set keys in one token: eight of RSA-4096 with long key ids fit the JSON area. */
 export const WRAPPED_SET_KEYS_MAX = 8;
 

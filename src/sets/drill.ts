@@ -6,9 +6,6 @@ import type { VaultAccess, Verdict } from '../vault/types.js';
 import { codes } from './errors.js';
 import type { Scenario } from './impact.js';
 
-/** Nobody keeps a fleet offline by a drill that was forgotten; milliseconds. */
-export const DRILL_MS_MAX = 3_600_000;
-
 export interface Drill {
   readonly set: string;
   readonly scenario: Scenario;

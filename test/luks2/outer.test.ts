@@ -12,7 +12,6 @@ import {
   type AnyHeaderMetadata,
   type OuterHeaderMetadata,
   platformWrappedSetKey,
-  sealedSetKeyOf,
   type WrappedSetKey,
 } from '../../src/luks2/metadata.js';
 import { filled, SAMPLE, withToken } from './sample.js';
@@ -75,20 +74,6 @@ for (const platformKeyId of ['', 'abc', PLATFORM_KEY_ID.toUpperCase(), `${PLATFO
 void test('a set key under the platform key is read as it was written', (t) => {
   const metadata = withToken({ wrappedSetKeys: [PLATFORM_ENTRY] });
   t.strictSame(decoded(encode(metadata)), metadata);
-  t.end();
-});
-
-void test('its parts come back', (t) => {
-  t.strictSame(sealedSetKeyOf(PLATFORM_ENTRY), {
-    platformKeyId: PLATFORM_KEY_ID,
-    sealed: { nonce: filled(12, 1), ciphertext: filled(32, 2), tag: filled(16, 3) },
-  });
-  t.end();
-});
-
-void test('an entry of a customer key has no such parts', (t) => {
-  const [entry] = SAMPLE.token.wrappedSetKeys;
-  t.equal(entry && sealedSetKeyOf(entry), undefined);
   t.end();
 });
 
