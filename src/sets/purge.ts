@@ -33,7 +33,10 @@ export async function assertPurgeable(set: EncryptionSet, confirmation: string):
   }
   if (set.record.purge !== null) return;
   await set.probe();
-  const usable = set.keyStatus().filter(({ key, denied }) => counts(key) && !denied);
+  // A denial that merely stands is not enough: it may be from before, or from a drill.
+  const usable = set
+    .keyStatus()
+    .filter(({ key, denied, verdict }) => counts(key) && !(denied && verdict?.kind === 'DENIED'));
   if (usable.length === 0) return;
   const found = usable
     .map(({ key, verdict }) => `${key.kid}: ${verdict?.kind ?? 'never probed'}`)

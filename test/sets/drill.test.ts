@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
-import { PROOF } from '../support/fakes.js';
+import { PROOF, SILENT } from '../support/fakes.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const MINUTE_MS = 60_000;
@@ -77,6 +77,16 @@ void test('a purge is refused while a drill says denied', async (t) => {
   world.sets.beginDrill('s', { scenario: 'disable', durationMs: 10 * MINUTE_MS });
   await world.pass(11_000);
   await t.rejects(world.during(world.sets.purge('s', 's')), { code: 'ERR_SET_DRILL' });
+  t.equal(world.sets.get('s').record.purge, null);
+});
+
+void test('what a drill said is no denial for a purge when the vault is silent after it', async (t) => {
+  const world = await withDisk(t);
+  world.sets.beginDrill('s', { scenario: 'disable', durationMs: 10 * MINUTE_MS });
+  await world.pass(11_000);
+  world.vault.behave(KEY_URL, SILENT);
+  await world.during(world.sets.endDrill('s'));
+  await t.rejects(world.during(world.sets.purge('s', 's')), { code: 'ERR_SET_NOT_DENIED' });
   t.equal(world.sets.get('s').record.purge, null);
 });
 

@@ -67,6 +67,15 @@ void test('a purge is refused while the customer key gives no answer', async (t)
   await t.rejects(world.during(world.sets.purge('s', 's')), { code: 'ERR_SET_NOT_DENIED' });
 });
 
+void test('a purge is refused while an older denial stands and the vault is silent', async (t) => {
+  const world = await denied(t);
+  world.vault.behave(KEY_URL, SILENT);
+  await t.rejects(world.during(world.sets.purge('s', 's')), {
+    code: 'ERR_SET_NOT_DENIED',
+    message: /got .*: NO-ANSWER/,
+  });
+});
+
 void test('a purge is refused without the name of the set', async (t) => {
   const world = await denied(t);
   await t.rejects(world.sets.purge('s', 'S'), { code: 'ERR_SET_CONFIRMATION' });
