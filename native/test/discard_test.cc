@@ -39,7 +39,8 @@ TEST_F(DiscardTest, AFileGetsAHoleAndKeepsItsSize) {
   const auto before = Status().st_blocks;
   const auto discarded = DiscardRange(path_, 4096, kMib / 2);
   ASSERT_TRUE(discarded.ok());
-  if (!discarded.value()) GTEST_SKIP() << "this file system knows no holes";
+  // Every file system that a temporary directory lies on here (tmpfs, ext4, xfs) punches holes.
+  ASSERT_TRUE(discarded.value());
   EXPECT_LT(Status().st_blocks, before);
   EXPECT_EQ(Status().st_size, static_cast<off_t>(kMib));
 }

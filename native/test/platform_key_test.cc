@@ -136,6 +136,8 @@ TEST_F(PlatformKeyTest, AFileThatOthersMayWriteIsRefused) {
 }
 
 TEST_F(PlatformKeyTest, AFileOfAnotherUserIsRefusedWithBothOwners) {
+  // Continuous integration is root. Without root there is no way to have a file of mode 0600 that
+  // belongs to somebody else and not to root, which is what the check is about.
   if (geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
   const std::string path = FileOf(directory_, 32, 0600);
   ASSERT_EQ(chown(path.c_str(), 12345, 0), 0);
