@@ -165,7 +165,10 @@ export class KeyJudge {
     }
     if (!set.hasLease || set.record.mode === 'restart') return;
     const holds = set.lease.deadlineBootMs() > world.clock.bootMs();
-    if (!holds) this.accuse(`${where}: a DEK without a lease, access is ${set.access.kind}`);
+    // Until an assignment has ended, a probe's time limit after the new key's PROOF at most, disks
+    // of a set that comes from the platform key are bound as before: to no lease.
+    if (holds || this.#isBusy(set.name, REWRAPS)) return;
+    this.accuse(`${where}: a DEK without a lease, access is ${set.access.kind}`);
   }
 
   #judgeHeader(
