@@ -3,8 +3,10 @@
 #include <linux/falloc.h>
 #include <sys/eventfd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "test/ring_fixture.h"
 
@@ -320,6 +322,27 @@ TEST_P(EveryRing, AnOperationMayBeginAnewWhileItIsTold) {
     ring_->Dispatch();
   }
   EXPECT_EQ(op.turns, 3);
+}
+
+TEST_P(EveryRing, AtTheAddressOfOneThatAnotherThreadGaveBackIsNoRaceWithIt) {
+  const auto use = [engine = GetParam()] {
+    const std::unique_ptr<Ring> ring = Ring::Create(engine).Take();
+    RecordingOp nop;
+    ring->Nop(nop);
+    EXPECT_EQ(Await(*ring, nop), 0);
+  };
+  // Relaxed: so only what the rings themselves say orders the two threads.
+  std::atomic<bool> gone{false};
+  std::thread second([&] {
+    while (!gone.load(std::memory_order_relaxed)) std::this_thread::yield();
+    use();
+  });
+  std::thread first([&] {
+    use();
+    gone.store(true, std::memory_order_relaxed);
+  });
+  first.join();
+  second.join();
 }
 
 TEST(RingDeathTest, ToDestroyOrBeginWhatIsPendingAborts) {

@@ -10,7 +10,26 @@
 #include <utility>
 #include <vector>
 
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#endif
+
 namespace keyhold {
+namespace {
+
+// liburing maps and unmaps a ring by system calls of its own, which ThreadSanitizer does not see: a
+// ring at the address of one that another thread has given back would look like a race of the two.
+// The kernel orders them, and that is said here.
+#ifdef __SANITIZE_THREAD__
+char ring_addresses;
+void AddressesTaken() { __tsan_acquire(&ring_addresses); }
+void AddressesGivenBack() { __tsan_release(&ring_addresses); }
+#else
+void AddressesTaken() {}
+void AddressesGivenBack() {}
+#endif
+
+}  // namespace
 
 Result<std::unique_ptr<Ring>> UringRing::Create() {
   Result<std::unique_ptr<UringRing>> ring = Make();
@@ -36,6 +55,7 @@ Result<std::unique_ptr<UringRing>> UringRing::Make() {
     return Error{ErrorCode::kSystem, -result,
                  std::string("set up io_uring: ") + std::strerror(-result)};
   }
+  AddressesTaken();
   ring->ready_ = true;
   return ring;
 }
@@ -65,7 +85,9 @@ Status UringRing::ProbeHere(uint32_t rings) {
 }
 
 UringRing::~UringRing() {
-  if (ready_) io_uring_queue_exit(&ring_);
+  if (!ready_) return;
+  AddressesGivenBack();
+  io_uring_queue_exit(&ring_);
 }
 
 io_uring_sqe* UringRing::NextEntry() {
