@@ -9,15 +9,17 @@ import { tlsFiles, tlsUriOf } from './tls.js';
 export interface KeyholdOptions {
   readonly sectorSizes: ReadonlyArray<512 | 4096>;
   readonly tls?: boolean;
-  readonly shards?: number;
+  /** Keys of the config's section of this name. */
+  readonly dataPlane?: Readonly<Record<string, number>>;
 }
 
 /** One daemon with a disk of each sector size, as a user would start it. */
 export async function startKeyhold(places: Places, options: KeyholdOptions): Promise<Running> {
-  const { sectorSizes, tls = false, shards } = options;
+  const { sectorSizes, tls = false, dataPlane } = options;
   const stack = await Stack.start();
   try {
-    const variant = `${tls ? '-tls' : ''}${shards === undefined ? '' : `-${shards}`}`;
+    const settings = Object.entries(dataPlane ?? {}).map(([key, value]) => `${key} = ${value}`);
+    const variant = [tls ? '-tls' : '', ...settings].join('-').replaceAll(' = ', '-');
     for (const size of sectorSizes) {
       const store = join(places.stores, `keyhold${variant}-${size}.img`);
       await stack.createDisk({
@@ -27,12 +29,9 @@ export async function startKeyhold(places: Places, options: KeyholdOptions): Pro
       });
     }
     if (tls) await reconfigure(stack, sectorSizes, await tlsSection(places));
-    if (shards !== undefined) {
-      await reconfigure(
-        stack,
-        sectorSizes,
-        (text) => `${text}\n[data_plane]\nshards = ${shards}\n`,
-      );
+    if (dataPlane !== undefined) {
+      const section = ['[data_plane]', ...settings].join('\n');
+      await reconfigure(stack, sectorSizes, (text) => `${text}\n${section}\n`);
     }
     const pid = await stack.daemonPid();
     const peers = sectorSizes.map((size): Peer => {

@@ -100,7 +100,11 @@ export async function measureShards(
   const started: Array<{ running: Running; peer: Peer; shards: number }> = [];
   try {
     for (const shards of [1, 2]) {
-      const running = await startKeyhold(places, { sectorSizes: [512], shards });
+      const running = await startKeyhold(places, {
+        sectorSizes: [512],
+        // So that one shard is one thread.
+        dataPlane: { shards, cipher_threads: 0 },
+      });
       const [peer] = running.peers;
       if (peer === undefined) throw new Error('expected one disk, got none');
       started.push({ running, peer, shards });

@@ -345,6 +345,7 @@ Napi::Value CreatePlane(const Napi::CallbackInfo& info) {
       !ReadField(options, "shards", &plane_options.shards) ||
       !ReadField(options, "xts", &plane_options.xts_kernel) ||
       !ReadField(options, "engine", &plane_options.engine) ||
+      !ReadField(options, "cipherThreads", &plane_options.cipher_threads) ||
       !ReadField(options, "busyPollUs", &busy_poll_us)) {
     return env.Undefined();
   }

@@ -98,7 +98,9 @@ struct FuzzDisk {
 class Server {
  public:
   Server() {
-    plane_ = Plane::Create({1, "auto"}, [this](Event event) { OnEvent(event); }).Take();
+    Plane::Options options{1, "auto"};
+    options.cipher_threads = 1;
+    plane_ = Plane::Create(options, [this](Event event) { OnEvent(event); }).Take();
     lease_->Renew(BootTimeNs(), INT64_C(86'400'000'000'000));
     thread_ = std::thread([this] { (void)plane_->RunShard(0); });
     socket_path_ = "/tmp/keyhold-fuzz-" + std::to_string(::getpid()) + ".sock";

@@ -50,7 +50,7 @@ TEST(KeyGuard, AnInstalledKeyCanBeEnteredOnEveryShardAtOnce) {
   ASSERT_TRUE(guard.Install(NewCipher()).ok());
   EXPECT_TRUE(guard.present());
   const auto first = guard.Enter(0, BootTimeNs());
-  const auto last = guard.Enter(KeyGuard::kShardsMax - 1, BootTimeNs());
+  const auto last = guard.Enter(KeyGuard::kSlots - 1, BootTimeNs());
   EXPECT_TRUE(first);
   EXPECT_TRUE(last);
   EXPECT_EQ(first.cipher().kernel(), "plain");
@@ -203,9 +203,9 @@ TEST(KeyGuardDeathTest, EnteringTwiceOnOneShardIsAProgrammersError) {
       "");
 }
 
-TEST(KeyGuardDeathTest, AShardBeyondTheLimitIsAProgrammersError) {
+TEST(KeyGuardDeathTest, ASlotBeyondTheLimitIsAProgrammersError) {
   KeyGuard guard(nullptr);
-  EXPECT_DEATH((void)guard.Enter(KeyGuard::kShardsMax, 0), "");
+  EXPECT_DEATH((void)guard.Enter(KeyGuard::kSlots, 0), "");
 }
 
 TEST(Lease, ThatWasNeverRenewedHasEnded) { EXPECT_FALSE(Lease().Holds(BootTimeNs())); }

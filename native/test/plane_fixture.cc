@@ -81,10 +81,11 @@ void FaultStore::Continue(Ring& ring, StoreOp& op, int32_t result) {
   ContinueOn(*inner_, ring, op, result);
 }
 
-TestPlane::TestPlane(uint32_t shards, int64_t drain_stall_ns_max) {
+TestPlane::TestPlane(uint32_t shards, int64_t drain_stall_ns_max, uint32_t cipher_threads) {
   Plane::Options options{shards, "auto"};
   options.engine = engine_under_test;
   options.drain_stall_ns_max = drain_stall_ns_max;
+  options.cipher_threads = cipher_threads;
   plane_ =
       Plane::Create(std::move(options), [this](Event event) { OnEvent(std::move(event)); }).Take();
   lease_->Renew(BootTimeNs(), 3'600'000'000'000);

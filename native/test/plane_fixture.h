@@ -100,7 +100,8 @@ inline std::string engine_under_test = "io_uring";
 /// A plane with shards on threads of this process, and disks on files in a temporary directory.
 class TestPlane {
  public:
-  explicit TestPlane(uint32_t shards = 1, int64_t drain_stall_ns_max = Session::kDrainStallNs);
+  explicit TestPlane(uint32_t shards = 1, int64_t drain_stall_ns_max = Session::kDrainStallNs,
+                     uint32_t cipher_threads = 2);
   ~TestPlane();
 
   Plane& plane() { return *plane_; }

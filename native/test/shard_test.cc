@@ -151,6 +151,9 @@ TEST(PlaneCreate, RefusesBadOptions) {
   const auto ignore = [](Event) {};
   EXPECT_EQ(Plane::Create({0, "auto"}, ignore).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(Plane::Create({65, "auto"}, ignore).error().code, ErrorCode::kInvalidArgument);
+  Plane::Options many_threads{1, "auto"};
+  many_threads.cipher_threads = CipherThreads::kThreadsMax + 1;
+  EXPECT_EQ(Plane::Create(many_threads, ignore).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(Plane::Create({1, "rot13"}, ignore).error().code, ErrorCode::kInvalidArgument);
 }
 
@@ -226,11 +229,12 @@ TEST(TcpListener, PicksAPortAndNamesItsPeers) {
 class NegotiationTest : public ::testing::Test {
  protected:
   NegotiationTest() {
-    plane_ =
-        Plane::Create({1, "auto", engine_under_test, 0, kLastAnswerNsMax}, [this](Event event) {
-          std::lock_guard lock(mutex_);
-          events_.push_back(std::move(event));
-        }).Take();
+    Plane::Options options{1, "auto", engine_under_test};
+    options.last_answer_ns_max = kLastAnswerNsMax;
+    plane_ = Plane::Create(options, [this](Event event) {
+               std::lock_guard lock(mutex_);
+               events_.push_back(std::move(event));
+             }).Take();
     thread_ = std::thread([this] { (void)plane_->RunShard(0); });
     path_ = directory_.File("nbd.sock");
     EXPECT_TRUE(plane_->ListenUnix(path_, 0600).ok());

@@ -38,6 +38,8 @@ export interface FilledConfig {
     readonly xts: string;
     /** Whether this host permits it, native code says. */
     readonly engine: (typeof ENGINE_SETTINGS)[number];
+    /** `auto`: by the number of cores. */
+    readonly cipherThreads: number | 'auto';
     readonly busyPollUs: number;
   };
   /** Null: the host has none. */
@@ -156,6 +158,7 @@ const DEFAULTS = {
   shards: 0,
   xts: 'auto',
   engine: 'auto',
+  cipherThreads: 'auto',
   busyPollUs: 100,
   vaultTimeout: '5s',
 } as const;
@@ -173,6 +176,7 @@ function fill(file: ConfigFile, path: string): FilledConfig {
       shards: file.data_plane?.shards ?? DEFAULTS.shards,
       xts: file.data_plane?.xts ?? DEFAULTS.xts,
       engine: file.data_plane?.engine ?? DEFAULTS.engine,
+      cipherThreads: file.data_plane?.cipher_threads ?? DEFAULTS.cipherThreads,
       busyPollUs: file.data_plane?.busy_poll_us ?? DEFAULTS.busyPollUs,
     },
     platformKey: platformKeyOf(file.platform_key ?? {}),

@@ -7,8 +7,9 @@ import { auditSchema } from './audit.js';
 import { nbdSchema } from './nbd.js';
 import { absolutePath, absolutePathOrEmpty, socketPath } from './paths.js';
 
-/** More shards than cores only cost; no machine that this runs on has more cores. */
-const SHARDS_MAX = 256;
+/** KeyGuard::kShardsMax and ::kCipherThreadsMax of native code, which refuses more. */
+export const SHARDS_MAX = 64;
+const CIPHER_THREADS_MAX = 16;
 /** Beyond a millisecond a sleeping thread is no slower, whatever the machine. */
 const BUSY_POLL_US_MAX = 1000;
 
@@ -61,6 +62,11 @@ export const configSchema = z.strictObject({
         z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'expected auto or a kernel'),
       ),
       engine: z.exactOptional(z.enum(ENGINE_SETTINGS)),
+      cipher_threads: z.exactOptional(
+        z.union([z.literal('auto'), z.int().min(0).max(CIPHER_THREADS_MAX)], {
+          error: `expected auto or a whole number from 0 to ${CIPHER_THREADS_MAX}`,
+        }),
+      ),
       busy_poll_us: z.exactOptional(z.int().min(0).max(BUSY_POLL_US_MAX)),
     }),
   ),

@@ -17,6 +17,7 @@ import { budgeted } from '../vault/budgeted.js';
 import type { HelperCommand } from '../vault/unwrap-helper.js';
 import { Alarms } from './alarms.js';
 import { raiseControlThread } from './priority.js';
+import { cipherThreadsOf, shardsOf } from './threads.js';
 /** The parts that everything else is made of. */
 export interface Core {
   readonly addon: Addon;
@@ -77,9 +78,10 @@ export function createCore(options: {
   });
   const plane: DataPlane = new DataPlane({
     addon,
-    shards: config.dataPlane.shards === 0 ? availableParallelism() : config.dataPlane.shards,
+    shards: shardsOf(config.dataPlane.shards, availableParallelism()),
     xts: config.dataPlane.xts,
     engine: config.dataPlane.engine,
+    cipherThreads: cipherThreadsOf(config.dataPlane.cipherThreads, availableParallelism()),
     busyPollUs: config.dataPlane.busyPollUs,
     exportsFor: (peer) => disks.exportsFor(peer),
     clock,

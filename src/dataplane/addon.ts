@@ -132,6 +132,8 @@ export interface NativePlaneOptions {
   xts: string;
   /** "auto", "io_uring" or "epoll"; System when "io_uring" cannot be had. */
   engine: string;
+  /** Threads that take long READs off busy shards: 0 to 16. */
+  cipherThreads: number;
   /** How long a busy shard looks for news before it sleeps, in microseconds; 0: not at all. */
   busyPollUs: number;
 }

@@ -80,6 +80,7 @@ export interface DataPlaneOptions {
   readonly shards: number;
   readonly xts: string;
   readonly engine: string;
+  readonly cipherThreads: number;
   readonly busyPollUs: number;
   /** The exports as this peer may see them; asked when it connects, and again after TLS. */
   readonly exportsFor: (peer: Peer) => ExportDirectory;
@@ -115,6 +116,7 @@ export class DataPlane implements DiskPlane {
           shards: options.shards,
           xts: options.xts,
           engine: options.engine,
+          cipherThreads: options.cipherThreads,
           busyPollUs: options.busyPollUs,
         },
         listenerOf(this.#events),

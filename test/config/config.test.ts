@@ -34,7 +34,7 @@ void test('an empty file gives the documented defaults', (t) => {
     admin: { socket: '/run/keyhold/admin.sock' },
     audit: { anchorIntervalMs: null, syslog: false },
     metrics: { listen: { host: '127.0.0.1', port: 9754 } },
-    dataPlane: { shards: 0, xts: 'auto', engine: 'auto', busyPollUs: 100 },
+    dataPlane: { shards: 0, xts: 'auto', engine: 'auto', cipherThreads: 'auto', busyPollUs: 100 },
     platformKey: null,
     disks: {},
     identities: {},
@@ -122,6 +122,7 @@ void test('every field reaches its place', (t) => {
     shards = 3
     xts = "evp"
     engine = "epoll"
+    cipher_threads = 0
     busy_poll_us = 0
     [disks]
     linger = "0s"
@@ -148,7 +149,7 @@ void test('every field reaches its place', (t) => {
     },
     admin: { socket: '/srv/admin.sock' },
     metrics: { listen: { host: '0.0.0.0', port: 9000 } },
-    dataPlane: { shards: 3, xts: 'evp', engine: 'epoll', busyPollUs: 0 },
+    dataPlane: { shards: 3, xts: 'evp', engine: 'epoll', cipherThreads: 0, busyPollUs: 0 },
     disks: { lingerMs: 0, graceMs: 120_000 },
     identities: { prod: { kind: 'managed-identity' } },
     vault: {
@@ -257,6 +258,9 @@ for (const [text, message] of [
   ],
   ['[data_plane]\nshards = -1', /^data_plane.shards: too small: .*>=0, got -1$/],
   ['[data_plane]\nshards = 1.5', /^data_plane.shards: expected int, received number/],
+  ['[data_plane]\ncipher_threads = 17', /^data_plane.cipher_threads: .*16/],
+  ['[data_plane]\ncipher_threads = -1', /^data_plane.cipher_threads: /],
+  ['[data_plane]\ncipher_threads = "many"', /^data_plane.cipher_threads: .*auto/],
   ['[data_plane]\nbusy_poll_us = 1001', /^data_plane.busy_poll_us: .*1000/],
   ['[data_plane]\nbusy_poll_us = -1', /^data_plane.busy_poll_us: /],
   ['[data_plane]\nengine = "aio"', /^data_plane.engine: .*"auto"\|"io_uring"\|"epoll"/],

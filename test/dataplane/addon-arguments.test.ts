@@ -15,7 +15,7 @@ function method(object: object, name: string): AnyCall {
 const setKey = addon.generateSetKey();
 const lease = addon.createLease();
 const plane = addon.createPlane(
-  { shards: 1, xts: 'auto', engine: 'auto', busyPollUs: 0 },
+  { shards: 1, xts: 'auto', engine: 'auto', cipherThreads: 0, busyPollUs: 0 },
   () => undefined,
 );
 
@@ -64,18 +64,20 @@ const REFUSED: readonly (readonly [what: string, call: () => unknown, names: Reg
   ['createPlane without options', () => fresh(), /^options: /],
   [
     'createPlane without a listener',
-    () => fresh({ shards: 1, xts: 'auto', engine: 'auto', busyPollUs: 0 }),
+    () => fresh({ shards: 1, xts: 'auto', engine: 'auto', cipherThreads: 0, busyPollUs: 0 }),
     /^onEvent: /,
   ],
   [
     'createPlane with half a shard',
-    () => fresh({ shards: 0.5, xts: 'auto', engine: 'auto', busyPollUs: 0 }, ignore),
+    () =>
+      fresh({ shards: 0.5, xts: 'auto', engine: 'auto', cipherThreads: 0, busyPollUs: 0 }, ignore),
     /^shards: /,
   ],
   ['createPlane without an engine', () => fresh({ shards: 1, xts: 'auto' }, ignore), /^engine: /],
   [
     'createPlane with half a microsecond',
-    () => fresh({ shards: 1, xts: 'auto', engine: 'auto', busyPollUs: 0.5 }, ignore),
+    () =>
+      fresh({ shards: 1, xts: 'auto', engine: 'auto', cipherThreads: 0, busyPollUs: 0.5 }, ignore),
     /^busyPollUs: /,
   ],
   ['createPlane with a kernel number', () => fresh({ shards: 1, xts: 7 }, ignore), /^xts: /],
@@ -182,22 +184,25 @@ for (const [what, call, names] of REFUSED) {
 const OUT_OF_RANGE: readonly (readonly [what: string, call: () => unknown, message: RegExp])[] = [
   [
     'no shard',
-    () => fresh({ shards: 0, xts: 'auto', engine: 'auto', busyPollUs: 0 }, ignore),
+    () =>
+      fresh({ shards: 0, xts: 'auto', engine: 'auto', cipherThreads: 0, busyPollUs: 0 }, ignore),
     /0 shards: 1 to 64/,
   ],
   [
     '65 shards',
-    () => fresh({ shards: 65, xts: 'auto', engine: 'auto', busyPollUs: 0 }, ignore),
+    () =>
+      fresh({ shards: 65, xts: 'auto', engine: 'auto', cipherThreads: 0, busyPollUs: 0 }, ignore),
     /65 shards: 1 to 64/,
   ],
   [
     'an unknown kernel',
-    () => fresh({ shards: 1, xts: 'rot13', engine: 'auto', busyPollUs: 0 }, ignore),
+    () =>
+      fresh({ shards: 1, xts: 'rot13', engine: 'auto', cipherThreads: 0, busyPollUs: 0 }, ignore),
     /"rot13".*auto/,
   ],
   [
     'an unknown engine',
-    () => fresh({ shards: 1, xts: 'auto', engine: 'aio', busyPollUs: 0 }, ignore),
+    () => fresh({ shards: 1, xts: 'auto', engine: 'aio', cipherThreads: 0, busyPollUs: 0 }, ignore),
     /"aio".*epoll/,
   ],
   ['port 65536', () => method(plane, 'listenTcp')('::1', 65536), /65536: 0 to 65535/],

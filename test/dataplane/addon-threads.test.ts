@@ -29,7 +29,7 @@ void test('the main thread outlives a terminated worker with native objects', as
   const output = await outputOf(`
     const worker = new Worker('const a = ' + ${LOAD} + '; const keep = [a.generateSetKey(),' +
       'a.createLease(), a.createPlane({ shards: 1, xts: "auto", engine: "auto", ' +
-      'busyPollUs: 0 }, () => {})];' +
+      'cipherThreads: 0, busyPollUs: 0 }, () => {})];' +
       'require("node:worker_threads").parentPort.postMessage("up"); setInterval(() => keep, 1000);',
       { eval: true });
     await new Promise((resolve) => worker.once('message', resolve));
@@ -45,7 +45,7 @@ void test('a plane of a terminated worker stops, so that its shards end', async 
   const output = await outputOf(`
     const worker = new Worker('const a = ' + ${LOAD} + ';' +
       'const plane = a.createPlane({ shards: 2, xts: "auto", engine: "auto", ' +
-      'busyPollUs: 0 }, () => {});' +
+      'cipherThreads: 0, busyPollUs: 0 }, () => {});' +
       'require("node:worker_threads").parentPort.postMessage(plane.id);' +
       'setInterval(() => plane, 1000);', { eval: true });
     const id = await new Promise((resolve) => worker.once('message', resolve));

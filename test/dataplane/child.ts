@@ -21,7 +21,10 @@ const PRELUDE = `
   const { Worker } = require('node:worker_threads');
   const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const createPlane = (onEvent = () => {}) =>
-    addon.createPlane({ shards: 2, xts: 'auto', engine: 'auto', busyPollUs: 0 }, onEvent);
+    addon.createPlane(
+      { shards: 2, xts: 'auto', engine: 'auto', cipherThreads: 1, busyPollUs: 0 },
+      onEvent,
+    );
   const scratch = () => {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'keyhold-addon-'));
     process.on('exit', () => fs.rmSync(dir, { recursive: true, force: true }));

@@ -141,6 +141,7 @@ export class Rig {
       shards: options.shards,
       xts: options.xts ?? 'auto',
       engine: options.engine ?? 'auto',
+      cipherThreads: 1,
       busyPollUs: 100,
       exportsFor: () => directory,
       clock: options.clock ?? createSystemClock({ bootMs: () => addon.bootTimeMs() }),

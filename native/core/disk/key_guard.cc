@@ -64,9 +64,9 @@ int64_t KeyGuard::Wipe() {
 
 bool KeyGuard::present() const { return cipher_.load(std::memory_order_acquire) != nullptr; }
 
-KeyGuard::Entry KeyGuard::Enter(uint32_t shard, int64_t now_ns) {
-  if (shard >= kShardsMax) std::abort();
-  std::atomic<uint32_t>& inside = slots_[shard].inside;
+KeyGuard::Entry KeyGuard::Enter(uint32_t slot, int64_t now_ns) {
+  if (slot >= kSlots) std::abort();
+  std::atomic<uint32_t>& inside = slots_[slot].inside;
   // A second entry would be marked as left when the first leaves, and the key wiped under it.
   if (inside.load(std::memory_order_relaxed) != 0) std::abort();
   inside.store(1, std::memory_order_seq_cst);
@@ -74,22 +74,22 @@ KeyGuard::Entry KeyGuard::Enter(uint32_t shard, int64_t now_ns) {
   const Lease* const enforced = lease();
   if (cipher == nullptr || (enforced != nullptr && !enforced->Holds(now_ns))) {
     inside.store(0, std::memory_order_release);
-    return Entry(nullptr, shard, nullptr);
+    return Entry(nullptr, slot, nullptr);
   }
-  return Entry(this, shard, cipher);
+  return Entry(this, slot, cipher);
 }
 
-KeyGuard::Entry::Entry(KeyGuard* guard, uint32_t shard, const xts::Cipher* cipher)
-    : guard_(guard), shard_(shard), cipher_(cipher) {}
+KeyGuard::Entry::Entry(KeyGuard* guard, uint32_t slot, const xts::Cipher* cipher)
+    : guard_(guard), slot_(slot), cipher_(cipher) {}
 
 KeyGuard::Entry::Entry(Entry&& other) noexcept
     : guard_(std::exchange(other.guard_, nullptr)),
-      shard_(other.shard_),
+      slot_(other.slot_),
       cipher_(std::exchange(other.cipher_, nullptr)) {}
 
 KeyGuard::Entry::~Entry() {
   // Release: what the cipher call read of the key happens before the wiper zeroes it.
-  if (guard_ != nullptr) guard_->slots_[shard_].inside.store(0, std::memory_order_release);
+  if (guard_ != nullptr) guard_->slots_[slot_].inside.store(0, std::memory_order_release);
 }
 
 }  // namespace keyhold

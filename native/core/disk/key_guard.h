@@ -17,10 +17,10 @@ namespace keyhold {
 ///
 ///   EMPTY ──Install──▶ PRESENT ──Wipe──▶ EMPTY
 ///
-/// A shard enters around each cipher call and leaves right after it. `Wipe` first makes every new
+/// A thread enters around each cipher call and leaves right after it. `Wipe` first makes every new
 /// entry fail, then waits for those inside (microseconds: a cipher call, never I/O), then zeroes
 /// the key. When it returns no thread holds or can obtain the key. Entering costs two uncontended
-/// atomic operations on a per-shard cache line.
+/// atomic operations on a cache line of the thread's own.
 ///
 /// The handshake is Dekker's: the entrant marks its slot and then loads the cipher; the wiper
 /// clears the cipher and then loads the slots. All four are sequentially consistent, so at least
@@ -28,6 +28,9 @@ namespace keyhold {
 class KeyGuard {
  public:
   static constexpr uint32_t kShardsMax = 64;  // a cache line each; far above any host we serve
+  static constexpr uint32_t kCipherThreadsMax = 16;
+  /// A slot for each thread that runs ciphers: the shards', then those of the cipher threads.
+  static constexpr uint32_t kSlots = kShardsMax + kCipherThreadsMax;
 
   /// `lease` may be null: then only Wipe ends the key (restart mode).
   explicit KeyGuard(std::shared_ptr<const Lease> lease);
@@ -51,8 +54,8 @@ class KeyGuard {
 
   bool present() const;
 
-  /// The scope of one cipher call; each shard has at most one at a time. Falsy when there is no key
-  /// or the lease has ended at `now_ns`.
+  /// The scope of one cipher call; each thread has at most one at a time, under its slot. Falsy
+  /// when there is no key or the lease has ended at `now_ns`.
   class Entry {
    public:
     Entry(Entry&& other) noexcept;
@@ -63,12 +66,12 @@ class KeyGuard {
 
    private:
     friend class KeyGuard;
-    Entry(KeyGuard* guard, uint32_t shard, const xts::Cipher* cipher);
+    Entry(KeyGuard* guard, uint32_t slot, const xts::Cipher* cipher);
     KeyGuard* guard_;
-    uint32_t shard_;
+    uint32_t slot_;
     const xts::Cipher* cipher_;
   };
-  Entry Enter(uint32_t shard, int64_t now_ns);
+  Entry Enter(uint32_t slot, int64_t now_ns);
 
  private:
   struct alignas(64) Slot {
@@ -79,7 +82,7 @@ class KeyGuard {
   std::mutex control_;  // orders Install, Wipe and SetLease; Enter never takes it
   std::vector<std::shared_ptr<const Lease>> leases_;  // all that were ever given; one per set
   int64_t wiped_at_ns_ = 0;  // 0 while a key is present and before the first wipe
-  Slot slots_[kShardsMax];
+  Slot slots_[kSlots];
 };
 
 }  // namespace keyhold

@@ -30,7 +30,7 @@ void Mailbox::Close() {
   std::lock_guard lock(mutex_);
   open_ = false;
   dropped.swap(messages_);
-  grants_.clear();
+  news_.clear();
 }
 
 bool Mailbox::open() const {
@@ -42,24 +42,24 @@ bool Mailbox::Post(Message message) {
   std::lock_guard lock(mutex_);
   if (!open_) return false;
   if (messages_.size() >= kConnectionMessagesMax && FromConnection(message)) return false;
-  const bool was_empty = messages_.empty() && grants_.empty();
+  const bool was_empty = messages_.empty() && news_.empty();
   messages_.push_back(std::move(message));
   if (was_empty) Signal();
   return true;
 }
 
-void Mailbox::PostGrant(Request& request) {
+void Mailbox::PostNews(Request& request) {
   std::lock_guard lock(mutex_);
   if (!open_) return;
-  const bool was_empty = messages_.empty() && grants_.empty();
-  grants_.push_back(&request);
+  const bool was_empty = messages_.empty() && news_.empty();
+  news_.push_back(&request);
   if (was_empty) Signal();
 }
 
-void Mailbox::Take(std::vector<Message>& messages, std::vector<Request*>& grants) {
+void Mailbox::Take(std::vector<Message>& messages, std::vector<Request*>& news) {
   std::lock_guard lock(mutex_);
   messages.swap(messages_);
-  grants.swap(grants_);
+  news.swap(news_);
 }
 
 void Mailbox::Signal() {

@@ -24,18 +24,18 @@ class Mailbox {
   int event_fd() const { return event_fd_.get(); }
 
   void Open();
-  /// Drops what is queued; later messages are refused. A grant of a lock that was dropped before
+  /// Drops what is queued; later messages are refused. News of a lock that was dropped before
   /// this call is gone afterwards.
   void Close();
   bool open() const;
 
   /// False when the mailbox is closed or full; the message is destroyed then.
   bool Post(Message message);
-  /// A sector lock was granted to a request of this shard. The list holds at most the shard's
-  /// requests in flight.
-  void PostGrant(Request& request);
+  /// A request of this shard got its sector lock, or a cipher thread gave it back. The list holds
+  /// at most the shard's requests in flight.
+  void PostNews(Request& request);
 
-  void Take(std::vector<Message>& messages, std::vector<Request*>& grants);
+  void Take(std::vector<Message>& messages, std::vector<Request*>& news);
 
  private:
   void Signal();
@@ -44,7 +44,7 @@ class Mailbox {
   mutable std::mutex mutex_;  // guards every member below; a leaf: nothing is locked under it
   bool open_ = false;
   std::vector<Message> messages_;
-  std::vector<Request*> grants_;
+  std::vector<Request*> news_;
 };
 
 }  // namespace keyhold

@@ -48,6 +48,9 @@ Plane::Plane(Options options, EngineChoice engine, EventSink sink)
       engine_(std::move(engine)),
       sink_(std::move(sink)) {
   for (uint32_t i = 0; i < options_.shards; ++i) slots_.push_back(std::make_unique<Slot>());
+  if (options_.cipher_threads > 0) {
+    cipher_threads_ = std::make_unique<CipherThreads>(options_.shards, options_.cipher_threads);
+  }
 }
 
 Result<std::shared_ptr<Plane>> Plane::Create(Options options, EventSink sink) {
@@ -55,6 +58,12 @@ Result<std::shared_ptr<Plane>> Plane::Create(Options options, EventSink sink) {
     return Error{ErrorCode::kInvalidArgument, 0,
                  "create the data plane with " + std::to_string(options.shards) + " shards: 1 to " +
                      std::to_string(KeyGuard::kShardsMax) + " are possible"};
+  }
+  if (options.cipher_threads > CipherThreads::kThreadsMax) {
+    return Error{ErrorCode::kInvalidArgument, 0,
+                 "create the data plane with " + std::to_string(options.cipher_threads) +
+                     " cipher threads: 0 to " + std::to_string(CipherThreads::kThreadsMax) +
+                     " are possible"};
   }
   Status kernel = CheckKernel(options.xts_kernel);
   if (!kernel) return kernel.error();

@@ -14,6 +14,7 @@
 #include "core/disk/disk.h"
 #include "core/disk/event.h"
 #include "core/io/engine.h"
+#include "core/shard/cipher_threads.h"
 #include "core/shard/listener.h"
 #include "core/shard/mailbox.h"
 #include "core/shard/message.h"
@@ -44,11 +45,12 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     std::string xts_kernel;       // "auto" or a kernel's name
     std::string engine = "auto";  // see ChooseEngine
     int64_t busy_poll_ns = 0;     // see BusyPoll; 0: never
+    uint32_t cipher_threads = 0;  // see CipherThreads; 0: shards do everything themselves
     // Tests wait less.
     int64_t last_answer_ns_max = Negotiation::kLastAnswerNsMax;
     int64_t drain_stall_ns_max = Session::kDrainStallNs;
   };
-  /// kInvalidArgument when the number of shards or a name is out of range; kSystem when the engine
+  /// kInvalidArgument when a number of threads or a name is out of range; kSystem when the engine
   /// cannot be had.
   static Result<std::shared_ptr<Plane>> Create(Options options, EventSink sink);
   /// Suspends what ended leases cover, in every plane: a lease does not know who serves under it.
@@ -141,6 +143,8 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
 
   // For shards.
   const Options& options() const { return options_; }
+  /// Null when there are none.
+  CipherThreads* cipher_threads() { return cipher_threads_.get(); }
   Counter& buffer_bytes_of(uint32_t shard) { return slots_[shard]->buffer_bytes; }
   void NoteTick(uint32_t shard) { slots_[shard]->ticks.Add(1); }
   void Welcome(UniqueFd socket, const ListeningSocket& listener);
@@ -197,6 +201,8 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   /// Of these, the ones whose lease is enforced, by their lease, which they keep alive. While a
   /// disk changes its lease it stands under both.
   std::map<const Lease*, std::map<uint32_t, std::shared_ptr<Disk>>> leased_;
+
+  std::unique_ptr<CipherThreads> cipher_threads_;  // first to go: they post to the mailboxes
 };
 
 }  // namespace keyhold

@@ -59,7 +59,7 @@ void Request::Prepare(const wire::RequestHeader& header, int64_t now_ns) {
   SetSpan();
   payload_got_ = 0;
   cipher_done_ = store_done_ = 0;
-  filling_tail_ = false;
+  filling_tail_ = filled_ = has_turn_ = away_ = false;
   if (command_ != Command::kRead && command_ != Command::kWrite) PreparePieces();
   holes_ = 0;
   redo_ = refused_ = abandoned_ = recorded_ = false;
@@ -136,9 +136,13 @@ void Request::Lock(uint64_t begin, uint64_t end, LockKind lock_kind) {
 }
 
 /// On the thread that released the lock, which need not be this request's own.
-void Request::OnLockGranted() { session_.shard().mailbox().PostGrant(*this); }
+void Request::OnLockGranted() { session_.shard().mailbox().PostNews(*this); }
 
-void Request::OnLockNews() {
+void Request::OnNews() {
+  if (away_) {
+    OnBack();
+    return;
+  }
   lock_held_ = true;
   if (abandoned_) {
     ReleaseLock();
@@ -251,7 +255,8 @@ void Request::OnStoreDone(int32_t result) {
 void Request::OnFilled() {
   if (command_ == Command::kRead) {
     ReleaseLock();  // what follows works on our own copy
-    DecryptRead();
+    filled_ = true;
+    if (has_turn_ || !WaitForTurn()) DecryptRead();
   } else if (command_ == Command::kWriteZeroes) {
     EncryptZeroEdge();
   } else if (!filling_tail_ && tail_partial() && !single_sector()) {

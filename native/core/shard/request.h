@@ -5,10 +5,12 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "core/disk/disk.h"
 #include "core/shard/buffer_pool.h"
+#include "core/shard/cipher_threads.h"
 #include "core/shard/validate.h"
 #include "core/shard/wire.h"
 #include "core/store/store.h"
@@ -24,6 +26,8 @@ class Session;
 ///                                            partial sectors: their old     FLUSH)
 ///                                            contents)
 ///   READ          lock, fill, decrypt (kCipher), reply
+///                 (a long one waits at kTurn until the shard comes to it, or a cipher thread does
+///                 both without the shard: request_away.cc)
 ///   WRITE         payload, lock, [fill edges], encrypt, store, [sync], reply
 ///                 (of a long one whole sectors are encrypted while the rest still arrives, and
 ///                 stored if that takes no waiting: see WorkOffPayload)
@@ -43,13 +47,14 @@ class Session;
 /// a parked request may hold in memory: a READ nothing but ciphertext; a WRITE its payload, of
 /// which the first `cipher_done_` bytes may be ciphertext already (the DEK is the same after a
 /// resume, so it stays valid).
-class Request final : public StoreOp, public LockWaiter {
+class Request final : public StoreOp, public LockWaiter, public CipherJob {
  public:
   enum class Phase : uint8_t {
     kIdle,
     kPayload,
     kLock,
     kReady,
+    kTurn,
     kFill,
     kCipher,
     kStore,
@@ -111,8 +116,15 @@ class Request final : public StoreOp, public LockWaiter {
   void Start();
   /// Answers with an error (or, with code 0, success without doing anything).
   void Fail(WireError error) { Finish(error); }
-  /// News from the lock table, on this request's own shard.
-  void OnLockNews();
+  /// News from the lock table or a cipher thread, on this request's own shard.
+  void OnNews();
+
+  /// For LongReads, of a request at kTurn: the shard has come to it.
+  void TakeTurn();
+  /// The same: gets it what it needs to run away from its shard. False when there is no memory.
+  bool PrepareAway();
+  /// With a cipher thread, or about to be.
+  bool away() const { return away_; }
 
   /// The disk lost its key. Wipes what plaintext may not stay and parks (suspend), or refuses
   /// (offline). A request in kPayload is the session's matter: it first calls AbandonPayload when
@@ -141,6 +153,8 @@ class Request final : public StoreOp, public LockWaiter {
  private:
   void OnStoreDone(int32_t result) override;
   void OnLockGranted() override;
+  void RunAway(uint32_t guard_slot) override;
+  void GiveBack() override;
 
   Disk& disk() const;
   uint32_t sector_bytes() const { return disk().geometry().sector_size_bytes; }
@@ -153,10 +167,20 @@ class Request final : public StoreOp, public LockWaiter {
   void Lock(uint64_t begin, uint64_t end, LockKind lock_kind);
   void Begin();
   void BeginRead();
+  bool WaitForTurn();
+  void OnBack();
+  bool Withdraw();
+  void ForgetRead();
+  bool TakeReadBuffer();
+  void FillRead();
+  bool MayHaveHoles() const;
+  bool EnsureSparseReply();
   void FindHoles();
   void BeginWrite();
   void FillEdge();
   void DecryptRead();
+  DiskState DecryptSpan(uint32_t guard_slot);
+  void EndDecrypted(DiskState state);
   void EncryptWrite();
   DiskState EncryptSpan(uint64_t end);
   bool StoreSpanNow();
@@ -194,7 +218,8 @@ class Request final : public StoreOp, public LockWaiter {
 
   /// There is no key, and `state` says why: parks or refuses.
   void LoseKey(DiskState state);
-  void Decrypt(const xts::Cipher& cipher, uint8_t* bytes, size_t length, uint64_t first_unit);
+  void Decrypt(const xts::Cipher& cipher, uint8_t* bytes, size_t length, uint64_t first_unit) const;
+  void DecryptEdge(const xts::Cipher& cipher, uint8_t* old, uint64_t at);
 
   void SetParked(bool parked);
   void ReleaseLock();
@@ -228,6 +253,12 @@ class Request final : public StoreOp, public LockWaiter {
   uint64_t store_done_ = 0;   // of a WRITE's span: is in the store; at most cipher_done_
   bool filling_tail_ = false;
 
+  bool filled_ = false;  // of a READ at kTurn: buffer_ holds the span's ciphertext already
+  bool has_turn_ = false;
+  bool away_ = false;
+  std::optional<int32_t> fill_result_;             // of a cipher thread; none: it would wait
+  DiskState decrypt_state_ = DiskState::kServing;  // the same
+
   ZeroStep zero_step_ = ZeroStep::kMiddle;
   uint64_t piece_next_ = 0;  // where the next piece of whole sectors begins
   uint64_t pieces_end_ = 0;
@@ -239,7 +270,7 @@ class Request final : public StoreOp, public LockWaiter {
 
   bool lock_held_ = false;
   bool parked_ = false;
-  bool redo_ = false;       // what the store operation reads was wiped meanwhile
+  bool redo_ = false;       // what was read or decrypted meanwhile is or has to be wiped
   bool refused_ = false;    // went offline while a store operation or a grant was on its way
   bool abandoned_ = false;  // the connection is gone
   bool recorded_ = false;

@@ -12,43 +12,60 @@
 namespace keyhold {
 
 void Request::Decrypt(const xts::Cipher& cipher, uint8_t* bytes, size_t length,
-                      uint64_t first_unit) {
+                      uint64_t first_unit) const {
   if (disk().geometry().holes) {
     xts::DecryptRunWithHoles(cipher, bytes, bytes, length, first_unit, sector_bytes());
   } else {
     cipher.DecryptRun(bytes, bytes, length, first_unit);
   }
-  session_.disk().counters().decrypted_bytes.Add(length);
 }
 
 void Request::BeginRead() {
   holes_ = 0;
-  buffer_ = session_.shard().pool().Take(span_bytes_, session_.disk().owner());
-  if (!buffer_) {
+  filled_ = false;
+  if (!WaitForTurn()) FillRead();
+}
+
+void Request::FillRead() {
+  if (!TakeReadBuffer()) {
     Finish(kNoMemoryError);
     return;
   }
   Submit(Phase::kFill, Kind::kRead, span_offset_, buffer_.data(), span_bytes_);
 }
 
+bool Request::TakeReadBuffer() {
+  if (!buffer_) buffer_ = session_.shard().pool().Take(span_bytes_, session_.disk().owner());
+  return static_cast<bool>(buffer_);
+}
+
 void Request::DecryptRead() {
   FindHoles();
+  EndDecrypted(DecryptSpan(session_.shard().index()));
+}
+
+/// Decrypts the span in place; stops at the first piece for which there is no key. Runs on a cipher
+/// thread, too.
+DiskState Request::DecryptSpan(uint32_t guard_slot) {
   for (uint64_t begin = 0; begin < span_bytes_; begin += kCipherChunkBytes) {
     const size_t length = std::min<uint64_t>(kCipherChunkBytes, span_bytes_ - begin);
-    const DiskState state =
-        WithKey(disk(), session_.shard().index(), [&](const xts::Cipher& cipher) {
-          Decrypt(cipher, buffer_.data() + begin, length, unit(begin));
-        });
-    if (state == DiskState::kServing) continue;
-    // What is decrypted already may not wait for the key to come back: read all of it again then.
-    buffer_.Wipe();
-    buffer_.Reset();
-    edge_.Reset();
-    phase_ = Phase::kReady;
-    LoseKey(state);
+    const DiskState state = WithKey(disk(), guard_slot, [&](const xts::Cipher& cipher) {
+      Decrypt(cipher, buffer_.data() + begin, length, unit(begin));
+    });
+    if (state != DiskState::kServing) return state;
+  }
+  return DiskState::kServing;
+}
+
+void Request::EndDecrypted(DiskState state) {
+  if (state == DiskState::kServing) {
+    session_.disk().counters().decrypted_bytes.Add(span_bytes_);
+    Finish({});
     return;
   }
-  Finish({});
+  // What is decrypted already may not wait for the key to come back: read all of it again then.
+  ForgetRead();
+  LoseKey(state);
 }
 
 void Request::BeginWrite() {
@@ -81,6 +98,11 @@ void Request::FillEdge() {
   }
 }
 
+void Request::DecryptEdge(const xts::Cipher& cipher, uint8_t* old, uint64_t at) {
+  Decrypt(cipher, old, sector_bytes(), unit(at));
+  session_.disk().counters().decrypted_bytes.Add(sector_bytes());
+}
+
 /// Puts the old bytes around the payload if [begin, end) of the span holds them. Runs in the same
 /// scope of the guard as the encryption that follows, so that no old plaintext is left if the key
 /// goes.
@@ -90,7 +112,7 @@ void Request::MergeEdges(const xts::Cipher& cipher, size_t begin, size_t end) {
   uint8_t* span = buffer_.data();
   if (begin == 0 && (head_partial() || (single_sector() && tail_partial()))) {
     uint8_t* old = edge_.data();
-    Decrypt(cipher, old, sector, unit(0));
+    DecryptEdge(cipher, old, 0);
     std::memcpy(span, old, head_skip_);
     if (single_sector()) {
       std::memcpy(span + payload_end, old + payload_end, sector - payload_end);
@@ -100,7 +122,7 @@ void Request::MergeEdges(const xts::Cipher& cipher, size_t begin, size_t end) {
   if (end == span_bytes_ && tail_partial() && !single_sector()) {
     uint8_t* old = edge_.data() + sector;
     const size_t last = span_bytes_ - sector;
-    Decrypt(cipher, old, sector, unit(last));
+    DecryptEdge(cipher, old, last);
     std::memcpy(span + payload_end, old + (payload_end - last), span_bytes_ - payload_end);
     explicit_bzero(old, sector);
   }

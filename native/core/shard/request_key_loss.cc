@@ -34,6 +34,14 @@ void Request::Quiesce(bool offline) {
         return;
       }
       break;
+    case Phase::kTurn:
+      if (!Withdraw()) {
+        redo_ = true;
+      } else if (offline) {
+        Finish(kShutdownError);
+        return;
+      }
+      break;
     case Phase::kFill:
       // The kernel may be writing ciphertext here just now: so what it reads is read once more.
       redo_ = true;
@@ -84,7 +92,7 @@ void Request::Resume() {
       }
       return;
     default:
-      return;  // the payload, the lock or the store will wake it
+      return;  // the payload, the lock, the store or a cipher thread will wake it
   }
 }
 
@@ -99,6 +107,9 @@ void Request::Abandon() {
     case Phase::kLock:
       // Not waiting any more means that the grant is in our mailbox.
       if (!disk().locks().CancelWait(*this)) return;
+      break;
+    case Phase::kTurn:
+      if (!Withdraw()) return;
       break;
     case Phase::kPayload:
     case Phase::kReady:

@@ -35,12 +35,23 @@ SparseReply& In(const Buffer& buffer) { return *reinterpret_cast<SparseReply*>(b
 
 }  // namespace
 
+bool Request::MayHaveHoles() const {
+  return session_.structured_replies() && (flags_ & wire::kDontFragment) == 0 &&
+         disk().geometry().holes && length_bytes_ >= kHoleChunkBytesMin;
+}
+
+bool Request::EnsureSparseReply() {
+  if (edge_) return true;
+  if (!EnsureEdgeBuffer(sizeof(SparseReply))) return false;
+  new (edge_.data()) SparseReply;
+  return true;
+}
+
 /// Looks for runs of zero ciphertext before anything is decrypted. Without memory they are sent as
-/// what they are, zeros.
+/// what they are, zeros. Runs on a cipher thread, too, and then takes none.
 void Request::FindHoles() {
   holes_ = 0;
-  if (!session_.structured_replies() || (flags_ & wire::kDontFragment) != 0) return;
-  if (!disk().geometry().holes || length_bytes_ < kHoleChunkBytesMin) return;
+  if (!MayHaveHoles()) return;
   const uint32_t sector = sector_bytes();
   const uint8_t* const span = buffer_.data();
   const uint64_t request_end = head_skip_ + length_bytes_;
@@ -50,10 +61,7 @@ void Request::FindHoles() {
     while (at + sector < span_bytes_ && xts::AllZero(span + at + sector, sector)) at += sector;
     const uint64_t end = std::min(at + sector, request_end);
     if (end - begin < kHoleChunkBytesMin) continue;
-    if (!edge_) {
-      if (!EnsureEdgeBuffer(sizeof(SparseReply))) return;
-      new (edge_.data()) SparseReply;
-    }
+    if (!EnsureSparseReply()) return;
     In(edge_).holes[holes_++] = {static_cast<uint32_t>(begin), static_cast<uint32_t>(end)};
   }
 }

@@ -90,7 +90,7 @@ void Request::EncryptZeroEdge() {
   const uint64_t end = std::min<uint64_t>(at + sector, head_skip_ + length_bytes_) - at;
   uint8_t* bytes = edge_.data();
   const DiskState state = WithKey(disk(), session_.shard().index(), [&](const xts::Cipher& cipher) {
-    Decrypt(cipher, bytes, sector, unit(at));
+    DecryptEdge(cipher, bytes, at);
     std::memset(bytes + begin, 0, end - begin);
     // A sector that is all zeros now stays (or becomes) a hole.
     const bool hole =

@@ -70,7 +70,7 @@ bool Session::Pump() {
     if (quiescing_ || disk_.disk().state() == DiskState::kSuspended) return false;
     if (payload_ != nullptr) TakePayload();
     if (discard_ != nullptr) DiscardPayload();
-    if (OwesReplies()) SendNow();
+    SendOwed();
     if (payload_ != nullptr || discard_ != nullptr || parse_end_ - parse_begin_ < request_bytes()) {
       if (tls_ != nullptr ? DecryptReceived() : payload_ != nullptr && ReceiveNow()) continue;
       return true;
@@ -141,6 +141,10 @@ void Session::Resume() {
 
 bool Session::Quiet(bool offline) const {
   if (receive_dirty_ || SendsPlaintext()) return false;
+  if (std::any_of(requests_.begin(), requests_.end(),
+                  [](const auto& request) { return request->away(); })) {
+    return false;
+  }
   return !offline || unfinished_requests() == 0;
 }
 

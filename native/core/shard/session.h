@@ -105,6 +105,8 @@ class Session final : public Connection {
   bool structured_replies() const { return agreed_.replies != wire::Replies::kSimple; }
   bool extended_headers() const { return agreed_.replies == wire::Replies::kExtended; }
   void QueueReply(Request& request);
+  /// Sends what shall not wait for the end of the turn.
+  void SendOwed();
   void Free(Request& request);
 
  private:

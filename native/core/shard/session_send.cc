@@ -35,6 +35,10 @@ void Session::StartSend() {
   shard_.ring().SendMessage(send_op_, socket_.get(), &send_message_);
 }
 
+void Session::SendOwed() {
+  if (OwesReplies()) SendNow();
+}
+
 /// The same on this thread. What the socket does not take goes to the ring and waits for it there.
 void Session::SendNow() {
   if (closing_ || send_op_.pending() || tls_ != nullptr) return;

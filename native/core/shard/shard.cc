@@ -81,6 +81,7 @@ Shard::Shard(Plane& plane, uint32_t index, Mailbox& mailbox, std::unique_ptr<Rin
       busy_poll_(plane.options().busy_poll_ns),
       ring_(std::move(ring)),
       pool_(plane.buffer_bytes_of(index)),
+      long_reads_(plane.cipher_threads(), index),
       mail_op_(this, &Shard::OnMail),
       timer_op_(this, &Shard::OnTimer) {}
 
@@ -90,13 +91,15 @@ Status Shard::Loop() {
   OnTimer(0);
   OnMail(0);
   while (!stop_ && failure_.empty()) {
-    Status entered = next_work_.empty() ? WaitForNews() : ring_->Submit();
+    const bool busy = !next_work_.empty() || long_reads_.waiting();
+    Status entered = busy ? ring_->Submit() : WaitForNews();
     if (!entered) return entered;
     ring_->Dispatch();
     for (Connection* connection : next_work_) MarkWork(*connection);
     next_work_.clear();
     DoWork();
     DoOrders();
+    long_reads_.Work();
     DoWork();
   }
   if (failure_.empty()) return Ok();
@@ -125,12 +128,13 @@ Status Shard::WaitForNews() {
 }
 
 void Shard::TearDown() {
-  // First, so that nobody hands us a connection any more. Grants that are dropped with it are taken
-  // back by DropForGood.
+  // First, so that nobody hands us a connection any more. Grants of locks that are dropped with it
+  // are taken back by DropForGood.
   mailbox_.Close();
   const char* cause = stop_ ? "the server stopped" : "the connection's shard died";
   for (auto& [id, connection] : connections_) connection->Close(cause);
   ring_->CancelAll(kReapNsMax);
+  long_reads_.Drain();
   for (auto& [id, connection] : connections_) {
     if (auto* session = dynamic_cast<Session*>(connection.get())) session->DropForGood();
   }
@@ -145,9 +149,9 @@ void Shard::OnMail(int32_t) {
 }
 
 void Shard::ReadMail() {
-  mailbox_.Take(messages_, grants_);
-  for (Request* request : grants_) request->OnLockNews();
-  grants_.clear();
+  mailbox_.Take(messages_, news_);
+  for (Request* request : news_) request->OnNews();
+  news_.clear();
   for (Message& message : messages_) {
     std::visit([this](auto& one) { Handle(std::move(one)); }, message);
   }

@@ -13,6 +13,7 @@
 #include "core/shard/buffer_pool.h"
 #include "core/shard/busy_poll.h"
 #include "core/shard/connection.h"
+#include "core/shard/long_reads.h"
 #include "core/shard/mailbox.h"
 #include "core/shard/negotiation.h"
 #include "core/shard/shard_disk.h"
@@ -25,13 +26,13 @@ class Plane;
 /// One run of a shard's loop: one thread, one ring for sockets and files alike. Each turn:
 ///
 ///   submit and wait ─▶ dispatch completions ─▶ mail (if any) ─▶ work of touched connections ─▶
-///   orders
+///   orders ─▶ some of the long READs
 ///
 /// Operations and replies that a turn produces go to the kernel together at the start of the next
 /// one. When the loop ends, for whatever reason: sockets are shut down, ring operations cancelled
-/// and reaped (the kernel may write into buffers until then), locks and shares of orders given up,
-/// memory freed. If a store hangs so that operations cannot be reaped in time, their memory is
-/// leaked on purpose, and their sector locks stay held.
+/// and reaped (the kernel may write into buffers until then), cipher threads waited for, locks and
+/// shares of orders given up, memory freed. If a store hangs so that operations cannot be reaped in
+/// time, their memory is leaked on purpose, and their sector locks stay held.
 class Shard {
  public:
   /// Lease checks, linger, stall deadlines, and the proof that the loop turns (Plane::ShardTicks).
@@ -50,6 +51,7 @@ class Shard {
   BufferPool& pool() { return pool_; }
   const Plane& plane() const { return plane_; }
   Mailbox& mailbox() { return mailbox_; }
+  LongReads& long_reads() { return long_reads_; }
 
   void Emit(Event event);
   /// Has `connection` looked at before the turn ends; destroys it then if it is finished.
@@ -102,6 +104,7 @@ class Shard {
   // and all of them before the ring.
   std::unique_ptr<Ring> ring_;
   BufferPool pool_;
+  LongReads long_reads_;
   std::unordered_map<uint32_t, std::unique_ptr<ShardDisk>> disks_;
   std::unordered_map<uint32_t, std::unique_ptr<Connection>> connections_;
   std::vector<std::unique_ptr<Connection>> replaced_;  // negotiations that became sessions
@@ -111,7 +114,7 @@ class Shard {
   std::vector<Connection*> next_work_;  // of the next turn, which then begins without waiting
 
   std::vector<Message> messages_;
-  std::vector<Request*> grants_;
+  std::vector<Request*> news_;
   uint64_t mail_count_ = 0;
   __kernel_timespec tick_{0, kTickNs};
   MemberOp<Shard> mail_op_;

@@ -9,11 +9,11 @@ namespace keyhold {
 /// explains why there is no key; `use` did not run. The loop ends: a guard that refuses while the
 /// disk is kServing means that the lease ended, and then SuspendIfLeaseEnded changes the state.
 template <typename Use>
-DiskState WithKey(Disk& disk, uint32_t shard, Use use) {
+DiskState WithKey(Disk& disk, uint32_t guard_slot, Use use) {
   for (;;) {
     const int64_t now_ns = BootTimeNs();
     {
-      KeyGuard::Entry entry = disk.guard().Enter(shard, now_ns);
+      KeyGuard::Entry entry = disk.guard().Enter(guard_slot, now_ns);
       if (entry) {
         use(entry.cipher());
         return DiskState::kServing;
