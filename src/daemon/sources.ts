@@ -34,6 +34,7 @@ export function createMetricsSources(options: {
         total: shards.length,
         alive: shards.filter(({ alive }) => alive).length,
         restarts: shards.reduce((sum, { restarts }) => sum + restarts, 0),
+        cpuSeconds: plane.shardCpuSeconds(),
       };
     },
   };

@@ -3,6 +3,7 @@ import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client
 import { REFUSAL_REASONS, type RefusalReason } from '../disks/events.js';
 import { DISK_METRICS } from './disk-metrics.js';
 import { renderDiskPage } from './disk-page.js';
+import { LatencyBySet } from './latency-by-set.js';
 import { registerSampledMetric } from './sampled-metric.js';
 import { registerSetMetrics } from './set-metrics.js';
 import type { MetricsSources, SetSample } from './sources.js';
@@ -36,6 +37,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #sources: MetricsSources;
   #sets: readonly SetSample[] = [];
+  readonly #latency = new LatencyBySet();
   #scraping: Promise<string> | undefined;
   readonly #probes: Counter<'set' | 'verdict'>;
   readonly #probeSeconds: Histogram<'set'>;
@@ -99,6 +101,7 @@ export class Metrics {
       registers,
     });
     for (const reason of REFUSAL_REASONS) this.#refusals.inc({ reason }, 0);
+    registerSampledMetric(this.#registry, this.#latency);
     registerSetMetrics(this.#registry, () => this.#sets);
     this.#registerVaultMetrics();
     this.#registerProcessMetrics(options.version);
@@ -156,8 +159,8 @@ export class Metrics {
   async #scrape(): Promise<string> {
     // Read once, so that all metrics of sets show the same instant.
     this.#sets = this.#sources.sets();
-    const others = await this.#registry.metrics();
-    return (await renderDiskPage(DISK_METRICS, this.#sources.disks())) + others;
+    const page = await renderDiskPage(DISK_METRICS, this.#latency.watch(this.#sources.disks()));
+    return page + (await this.#registry.metrics());
   }
 
   #registerVaultMetrics(): void {
@@ -209,5 +212,15 @@ export class Metrics {
       'Shards that died and were started again.',
       () => sources.shards().restarts,
     );
+    registerSampledMetric(this.#registry, {
+      name: 'keyhold_shard_cpu_seconds_total',
+      help: 'Processor time of each shard: its rate is the share of a processor that it uses.',
+      type: 'counter',
+      read: () =>
+        sources.shards().cpuSeconds.map((value, index) => ({
+          labels: { shard: String(index) },
+          value,
+        })),
+    });
   }
 }
