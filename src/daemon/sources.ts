@@ -46,6 +46,7 @@ function sampleOfSet(view: SetView, set: EncryptionSet, clock: Clock): SetSample
     name: view.name,
     access: view.access,
     alarm: view.alarm,
+    leaseSeconds: set.hasLease ? view.leaseSeconds : null,
     leaseSecondsLeft: view.leaseSecondsLeft,
     availabilityInUse: view.grantedBy === 'availability',
     rotationFailing: view.rotationTrouble !== null,

@@ -15,6 +15,16 @@ const OFFLINE_BUCKETS_SECONDS = [
   0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30,
 ];
 
+const VERDICTS = ['PROOF', 'DENIED', 'NO-ANSWER'];
+/** Of what a vault says; rarer reasons are counted when there is one. */
+const DENIAL_REASONS = [
+  'key-disabled',
+  'key-deleted',
+  'access-denied',
+  'identity-denied',
+  'key-expired',
+];
+
 export interface ProbeObservation {
   readonly set: string;
   readonly verdict: 'PROOF' | 'DENIED' | 'NO-ANSWER';
@@ -77,6 +87,7 @@ export class Metrics {
       buckets: OFFLINE_BUCKETS_SECONDS,
       registers,
     });
+    for (const phase of ['key_wiped', 'offline']) this.#offlineSeconds.zero({ phase });
     this.#auditRecords = new Counter({
       name: 'keyhold_audit_records_total',
       help: 'Records that were written to the audit log.',
@@ -159,8 +170,15 @@ export class Metrics {
   async #scrape(): Promise<string> {
     // Read once, so that all metrics of sets show the same instant.
     this.#sets = this.#sources.sets();
+    this.#sets.forEach(({ name }) => this.#countFromZero(name));
     const page = await renderDiskPage(DISK_METRICS, this.#latency.watch(this.#sources.disks()));
     return page + (await this.#registry.metrics());
+  }
+
+  /** Without it the first revocation of a set would be no increase of anything. */
+  #countFromZero(set: string): void {
+    for (const verdict of VERDICTS) this.#probes.inc({ set, verdict }, 0);
+    for (const reason of DENIAL_REASONS) this.#revocations.inc({ set, reason }, 0);
   }
 
   #registerVaultMetrics(): void {

@@ -37,6 +37,8 @@ export interface SetSample {
   readonly name: string;
   readonly access: 'unknown' | 'granted' | 'denied' | 'lapsed';
   readonly alarm: boolean;
+  /** What a PROOF permits; null on the platform key. */
+  readonly leaseSeconds: number | null;
   /** Null before the first PROOF. */
   readonly leaseSecondsLeft: number | null;
   /** The availability key stands in for a vault without an answer. */

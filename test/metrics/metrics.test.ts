@@ -60,6 +60,7 @@ void test('a disk that is not open has a state and a reason but no counters', as
 
 void test('lease, access and last probe of a set are shown', async (t) => {
   t.match(await samplesOf(metricsOf([], [SET])), {
+    'keyhold_set_lease_seconds{set=s1}': 900,
     'keyhold_set_lease_seconds_left{set=s1}': 12.5,
     'keyhold_set_access{set=s1,access=granted}': 1,
     'keyhold_set_access{set=s1,access=denied}': 0,
@@ -76,7 +77,16 @@ void test('a set that was never probed has no lease and no time of a probe', asy
   const samples = await samplesOf(metricsOf([], [set]));
   t.equal(samples['keyhold_key_last_verdict{set=s1,key_version=v1,verdict=PROOF}'], 0);
   t.same(
-    Object.keys(samples).filter((name) => /lease|timestamp_seconds\{set/.test(name)),
+    Object.keys(samples).filter((name) => /lease_seconds_left|timestamp_seconds\{set/.test(name)),
+    [],
+  );
+});
+
+void test('a set on the platform key has no lease', async (t) => {
+  const set: SetSample = { ...SET, leaseSeconds: null, leaseSecondsLeft: null };
+  const names = Object.keys(await samplesOf(metricsOf([], [set])));
+  t.same(
+    names.filter((name) => name.includes('lease')),
     [],
   );
 });
@@ -127,6 +137,24 @@ void test('probes count by verdict and are timed', async (t) => {
     'keyhold_probe_duration_seconds_sum{set=s1}': 5.02,
     'keyhold_audit_failures_total{}': 1,
   });
+});
+
+void test('what may happen to a set counts from zero, so that its first time is an increase', async (t) => {
+  const samples = await samplesOf(metricsOf([], [SET]));
+  t.match(samples, {
+    'keyhold_probes_total{set=s1,verdict=DENIED}': 0,
+    'keyhold_probes_total{set=s1,verdict=NO-ANSWER}': 0,
+    'keyhold_revocations_total{set=s1,reason=key-disabled}': 0,
+    'keyhold_revocations_total{set=s1,reason=key-expired}': 0,
+    'keyhold_revocation_offline_seconds_count{phase=key_wiped}': 0,
+  });
+});
+
+void test('what has happened to a set is not set back by the next scrape', async (t) => {
+  const metrics = metricsOf([], [SET]);
+  metrics.observeProbe({ set: 's1', verdict: 'DENIED', durationMs: 20 });
+  await metrics.scrape();
+  t.equal((await samplesOf(metrics))['keyhold_probes_total{set=s1,verdict=DENIED}'], 1);
 });
 
 void test('refusals count by reason, from zero', async (t) => {

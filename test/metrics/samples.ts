@@ -49,6 +49,7 @@ export const SET: SetSample = {
   name: 's1',
   access: 'granted',
   alarm: false,
+  leaseSeconds: 900,
   leaseSecondsLeft: 12.5,
   availabilityInUse: true,
   rotationFailing: false,
