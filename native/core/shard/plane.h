@@ -166,7 +166,7 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     Counter ticks;
     Counter cpu_ns;
     uint64_t cpu_noted_ns = 0;  // of the thread that runs the shard, and touched by it alone
-    bool running = false;  // guarded by Plane::mutex_
+    bool running = false;       // guarded by Plane::mutex_
   };
   struct ListenerEntry {
     std::shared_ptr<ListeningSocket> listener;
