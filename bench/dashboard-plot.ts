@@ -17,6 +17,8 @@ export interface TimePanel {
   readonly unit: string;
   readonly style: 'line' | 'steps' | 'points' | 'stacked';
   readonly log: boolean;
+  /** Of things that cannot be halved. */
+  readonly whole: boolean;
   readonly min: number | undefined;
   readonly max: number | undefined;
   readonly series: readonly TimeSeries[];
@@ -35,7 +37,7 @@ const PANEL_HEIGHT = 218;
 const HEAD = 64;
 const MARGIN = 12;
 /** Of a panel's own coordinates: where its plot lies. */
-const PLOT = { left: 52, right: PANEL_WIDTH - 22, top: 38, bottom: 162 };
+const PLOT = { left: 58, right: PANEL_WIDTH - 22, top: 38, bottom: 162 };
 const LEGEND_TOP = 196;
 const LEGEND_ROW = 16;
 /** Of the font at 11 px, generously. */
@@ -112,7 +114,7 @@ function renderPanel(
   const range = [PLOT.bottom, PLOT.top] as const;
   const y = panel.log
     ? logScale(values, range)
-    : linearScale(values, { range, unit, min: panel.min, max: panel.max });
+    : linearScale(values, { range, unit, min: panel.min, max: panel.max, whole: panel.whole });
   const x = (at: number): number => PLOT.left + (at / seconds) * (PLOT.right - PLOT.left);
   const suffix = panel.log || unit.name === '' ? '' : `(${unit.name})`;
   return [
@@ -212,7 +214,8 @@ function line(points: Points, colour: string, { x, y }: Axes): string {
     const command = at - before > GAP_SECONDS ? 'M' : 'L';
     path += `${command}${x(at).toFixed(1)} ${y.at(value).toFixed(1)}`;
   });
-  return `<path d="${path}" fill="none" stroke="${colour}" stroke-width="1.7" stroke-linejoin="round"/>`;
+  const stroke = `stroke="${colour}" stroke-width="1.7" stroke-linejoin="round"`;
+  return `<path d="${path}" fill="none" ${stroke}/>`;
 }
 
 /** A value holds until the next one. */

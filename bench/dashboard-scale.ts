@@ -41,12 +41,18 @@ export function unitOf(unit: string, values: readonly number[]): Unit {
 
 export function linearScale(
   values: readonly number[],
-  options: { range: PixelRange; unit: Unit; min: number | undefined; max: number | undefined },
+  options: {
+    range: PixelRange;
+    unit: Unit;
+    min: number | undefined;
+    max: number | undefined;
+    whole: boolean;
+  },
 ): PanelScale {
   const { range, unit } = options;
   const low = (options.min ?? Math.min(0, ...values)) / unit.size;
   const high = (options.max ?? Math.max(...values, low + unit.size * 1e-9)) / unit.size;
-  const step = niceStep((high - low) / TICKS);
+  const step = Math.max(options.whole ? 1 : 0, niceStep((high - low) / TICKS));
   const from = Math.floor(low / step + 1e-9) * step;
   const to = Math.max(from + step, Math.ceil(high / step - 1e-9) * step);
   const at = (value: number): number =>

@@ -181,11 +181,13 @@ function look({ fieldConfig }: DashboardPanel): Omit<TimePanel, 'title' | 'serie
     unit,
     min,
     max,
+    decimals,
     custom = {},
   } = fieldConfig.defaults as {
     unit: string;
     min?: number;
     max?: number;
+    decimals?: number;
     custom?: {
       drawStyle?: string;
       lineInterpolation?: string;
@@ -199,6 +201,7 @@ function look({ fieldConfig }: DashboardPanel): Omit<TimePanel, 'title' | 'serie
     unit,
     min,
     max,
+    whole: decimals === 0,
     log: custom.scaleDistribution?.type === 'log',
     style: custom.stacking?.mode === 'normal' ? 'stacked' : style,
   };

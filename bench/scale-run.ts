@@ -2,6 +2,7 @@
 import { loadAddon } from '../src/dataplane/load.js';
 import { NbdClient } from '../test/support/nbd-client.js';
 import { CMD, OPT } from '../test/support/nbd-wire.js';
+import { cpuSecondsOf } from './cpu.js';
 import { median } from './statistics.js';
 import {
   countsOf,
@@ -42,9 +43,11 @@ export interface ScalePoint {
   readonly maps: number;
   readonly lockedBytes: number;
   readonly scrapeMs: number;
+  readonly scrapeCpuMs: number;
   readonly scrapeBytes: number;
   /** After every disk has answered every command: no page is larger. */
   readonly busyScrapeMs: number;
+  readonly busyScrapeCpuMs: number;
   readonly busyScrapeBytes: number;
   readonly listMs: number;
   readonly listBytes: number;
@@ -180,13 +183,10 @@ async function allOnRecord(
 async function measureBusyScrape(
   host: ScaleHost,
   disks: number,
-): Promise<Pick<ScalePoint, 'busyScrapeMs' | 'busyScrapeBytes'>> {
+): Promise<Pick<ScalePoint, 'busyScrapeMs' | 'busyScrapeCpuMs' | 'busyScrapeBytes'>> {
   await forEach(disks, CLIENTS, (index) => useEveryCommand(host, diskName(index)));
-  const scrapes = await scrape(host);
-  return {
-    busyScrapeMs: median(scrapes.map(({ ms }) => ms)),
-    busyScrapeBytes: median(scrapes.map(({ bytes }) => bytes)),
-  };
+  const { ms, cpuMs, bytes } = await scrape(host);
+  return { busyScrapeMs: ms, busyScrapeCpuMs: cpuMs, busyScrapeBytes: bytes };
 }
 
 /** One of each, so that the disk has every series that it can have. */
@@ -208,21 +208,30 @@ async function useEveryCommand(host: ScaleHost, disk: string): Promise<void> {
   }
 }
 
-async function scrape(host: ScaleHost): Promise<Array<{ ms: number; bytes: number }>> {
-  const url = (await host.admin.status()).metrics;
+/** `cpuMs`: of the daemon's processor time, which other programs on the host do not change. */
+async function scrape(host: ScaleHost): Promise<{ ms: number; cpuMs: number; bytes: number }> {
+  const { metrics: url, pid } = await host.admin.status();
   if (url === null) throw new Error('the daemon serves no metrics');
-  return repeated(() => timeGet({ url }));
+  const beforeSeconds = await cpuSecondsOf(pid);
+  const scrapes = await repeated(() => timeGet({ url }));
+  const usedSeconds = (await cpuSecondsOf(pid)) - beforeSeconds;
+  return {
+    ms: median(scrapes.map(({ ms }) => ms)),
+    cpuMs: (usedSeconds * 1000) / TRIALS,
+    bytes: median(scrapes.map(({ bytes }) => bytes)),
+  };
 }
 
 async function measureQuestions(
   host: ScaleHost,
-): Promise<Pick<ScalePoint, 'scrapeMs' | 'scrapeBytes' | 'listMs' | 'listBytes'>> {
-  const scrapes = await scrape(host);
+): Promise<Pick<ScalePoint, 'scrapeMs' | 'scrapeCpuMs' | 'scrapeBytes' | 'listMs' | 'listBytes'>> {
+  const { ms, cpuMs, bytes } = await scrape(host);
   const where = { socketPath: host.stack.adminSocket, path: '/v1/disks' };
   const lists = await repeated(() => timeGet(where));
   return {
-    scrapeMs: median(scrapes.map(({ ms }) => ms)),
-    scrapeBytes: median(scrapes.map(({ bytes }) => bytes)),
+    scrapeMs: ms,
+    scrapeCpuMs: cpuMs,
+    scrapeBytes: bytes,
     listMs: median(lists.map(({ ms }) => ms)),
     listBytes: median(lists.map(({ bytes }) => bytes)),
   };

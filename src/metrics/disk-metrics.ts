@@ -5,7 +5,7 @@ import type { DiskSample } from './sources.js';
 
 const STATES = ['offline', 'online', 'suspended'];
 
-/** Prints one line about a disk: its labels but `disk`, as they stand on the page, and the value. */
+/** Prints a line about a disk: labels but `disk`, as they stand on the page, and the value. */
 export type PrintLine = (labels: string, value: number) => void;
 
 /** A metric with lines about every disk, read from native counters at the scrape. */
