@@ -14,7 +14,7 @@ const RIGHT = 210;
 const TOP = 44;
 const BOTTOM = 50;
 /** Told apart by people who do not see colours, too (Okabe and Ito). */
-const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00'];
+export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00'];
 const NAME_HEIGHT = 17;
 
 interface Axis {
@@ -153,6 +153,6 @@ function colourOf(index: number): string {
   return COLOURS[index % COLOURS.length] ?? '#000000';
 }
 
-function escapeXml(text: string): string {
+export function escapeXml(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }

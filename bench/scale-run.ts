@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { loadAddon } from '../src/dataplane/load.js';
 import { NbdClient } from '../test/support/nbd-client.js';
-import { CMD } from '../test/support/nbd-wire.js';
+import { CMD, OPT } from '../test/support/nbd-wire.js';
+import { cpuSecondsOf } from './cpu.js';
 import { median } from './statistics.js';
 import {
   countsOf,
@@ -17,6 +18,9 @@ import {
 } from './scale-host.js';
 
 const DISK_BYTES = 1024 * 1024;
+const BLOCK_BYTES = 4096;
+/** Connections at once of those that use disks, far from the limit on their number. */
+const CLIENTS = 32;
 /** Commands under way at once: a host's orchestration, not one operator. */
 const AT_ONCE = 64;
 /** Until the collector has been and buffers have been given back. */
@@ -39,7 +43,12 @@ export interface ScalePoint {
   readonly maps: number;
   readonly lockedBytes: number;
   readonly scrapeMs: number;
+  readonly scrapeCpuMs: number;
   readonly scrapeBytes: number;
+  /** After every disk has answered every command: no page is larger. */
+  readonly busyScrapeMs: number;
+  readonly busyScrapeCpuMs: number;
+  readonly busyScrapeBytes: number;
   readonly listMs: number;
   readonly listBytes: number;
   /** The vault's answer reached the daemon, to the last key wiped; to the last disk drained. */
@@ -96,9 +105,11 @@ export async function measurePoint(
     note(`${disks} disks: scrape, list`);
     const asked = await measureQuestions(host);
     await withConnections?.(host);
+    note(`${disks} disks: every command on every one, scrape`);
+    const busy = await measureBusyScrape(host, disks);
     note(`${disks} disks: revoke, heal`);
     const revoked = await measureRevocation(host, disks);
-    return { disks, createMs, ...attached, ...restarted, ...facts, ...asked, ...revoked };
+    return { disks, createMs, ...attached, ...restarted, ...facts, ...asked, ...busy, ...revoked };
   } finally {
     await host.stop();
   }
@@ -169,17 +180,58 @@ async function allOnRecord(
   }
 }
 
+async function measureBusyScrape(
+  host: ScaleHost,
+  disks: number,
+): Promise<Pick<ScalePoint, 'busyScrapeMs' | 'busyScrapeCpuMs' | 'busyScrapeBytes'>> {
+  await forEach(disks, CLIENTS, (index) => useEveryCommand(host, diskName(index)));
+  const { ms, cpuMs, bytes } = await scrape(host);
+  return { busyScrapeMs: ms, busyScrapeCpuMs: cpuMs, busyScrapeBytes: bytes };
+}
+
+/** One of each, so that the disk has every series that it can have. */
+async function useEveryCommand(host: ScaleHost, disk: string): Promise<void> {
+  const client = await NbdClient.handshake({ path: host.stack.nbdSocket });
+  try {
+    await client.option(OPT.STRUCTURED_REPLY);
+    await client.setMetaContext(disk);
+    await client.go(disk);
+    const range = { offset: 0, length: BLOCK_BYTES };
+    const payload = Buffer.alloc(BLOCK_BYTES, 1);
+    for (const command of [CMD.READ, CMD.TRIM, CMD.WRITE_ZEROES, CMD.CACHE, CMD.BLOCK_STATUS]) {
+      await client.request({ command, ...range });
+    }
+    await client.request({ command: CMD.WRITE, offset: 0, payload });
+    await client.request({ command: CMD.FLUSH, offset: 0, length: 0 });
+  } finally {
+    client.destroy();
+  }
+}
+
+/** `cpuMs`: of the daemon's processor time, which other programs on the host do not change. */
+async function scrape(host: ScaleHost): Promise<{ ms: number; cpuMs: number; bytes: number }> {
+  const { metrics: url, pid } = await host.admin.status();
+  if (url === null) throw new Error('the daemon serves no metrics');
+  const beforeSeconds = await cpuSecondsOf(pid);
+  const scrapes = await repeated(() => timeGet({ url }));
+  const usedSeconds = (await cpuSecondsOf(pid)) - beforeSeconds;
+  return {
+    ms: median(scrapes.map(({ ms }) => ms)),
+    cpuMs: (usedSeconds * 1000) / TRIALS,
+    bytes: median(scrapes.map(({ bytes }) => bytes)),
+  };
+}
+
 async function measureQuestions(
   host: ScaleHost,
-): Promise<Pick<ScalePoint, 'scrapeMs' | 'scrapeBytes' | 'listMs' | 'listBytes'>> {
-  const url = (await host.admin.status()).metrics;
-  if (url === null) throw new Error('the daemon serves no metrics');
-  const scrapes = await repeated(() => timeGet({ url }));
+): Promise<Pick<ScalePoint, 'scrapeMs' | 'scrapeCpuMs' | 'scrapeBytes' | 'listMs' | 'listBytes'>> {
+  const { ms, cpuMs, bytes } = await scrape(host);
   const where = { socketPath: host.stack.adminSocket, path: '/v1/disks' };
   const lists = await repeated(() => timeGet(where));
   return {
-    scrapeMs: median(scrapes.map(({ ms }) => ms)),
-    scrapeBytes: median(scrapes.map(({ bytes }) => bytes)),
+    scrapeMs: ms,
+    scrapeCpuMs: cpuMs,
+    scrapeBytes: bytes,
     listMs: median(lists.map(({ ms }) => ms)),
     listBytes: median(lists.map(({ bytes }) => bytes)),
   };

@@ -41,6 +41,16 @@ Napi::Value ShardTicks(const Napi::CallbackInfo& info) {
   return array;
 }
 
+Napi::Value ShardCpuSeconds(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::shared_ptr<Plane> plane = PlaneArgument(info, "look at the shards");
+  if (plane == nullptr) return env.Undefined();
+  const std::vector<uint64_t> times = plane->ShardCpuNs();
+  Napi::Array array = Napi::Array::New(env, times.size());
+  for (uint32_t i = 0; i < times.size(); ++i) array.Set(i, static_cast<double>(times[i]) / 1e9);
+  return array;
+}
+
 Napi::Value StallShard(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   uint32_t index = 0;
@@ -59,6 +69,7 @@ Napi::Value StallShard(const Napi::CallbackInfo& info) {
 void RegisterShard(Napi::Env env, Napi::Object exports) {
   exports.Set("runShard", Napi::Function::New<RunShard>(env, "runShard"));
   exports.Set("shardTicks", Napi::Function::New<ShardTicks>(env, "shardTicks"));
+  exports.Set("shardCpuSeconds", Napi::Function::New<ShardCpuSeconds>(env, "shardCpuSeconds"));
   exports.Set("stallShard", Napi::Function::New<StallShard>(env, "stallShard"));
 }
 

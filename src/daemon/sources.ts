@@ -34,6 +34,7 @@ export function createMetricsSources(options: {
         total: shards.length,
         alive: shards.filter(({ alive }) => alive).length,
         restarts: shards.reduce((sum, { restarts }) => sum + restarts, 0),
+        cpuSeconds: plane.shardCpuSeconds(),
       };
     },
   };
@@ -45,6 +46,7 @@ function sampleOfSet(view: SetView, set: EncryptionSet, clock: Clock): SetSample
     name: view.name,
     access: view.access,
     alarm: view.alarm,
+    leaseSeconds: set.hasLease ? view.leaseSeconds : null,
     leaseSecondsLeft: view.leaseSecondsLeft,
     availabilityInUse: view.grantedBy === 'availability',
     rotationFailing: view.rotationTrouble !== null,

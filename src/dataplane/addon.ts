@@ -65,6 +65,8 @@ export interface Addon {
   runShard(planeId: number, index: number): void;
   /** Of each shard, how often its timer has fired, over all its runs; about 20 times a second. */
   shardTicks(planeId: number): number[];
+  /** Of each shard's threads, while they ran it; as of its last tick (50 ms). */
+  shardCpuSeconds(planeId: number): number[];
   /** Test hook: the shard's thread sleeps for that long. */
   stallShard(planeId: number, index: number, durationMs: number): void;
 }

@@ -286,6 +286,11 @@ export class DataPlane implements DiskPlane {
     return this.#addon.shardTicks(this.#native.id);
   }
 
+  /** Of each shard, the processor time that it has used, over all its runs; busy polling counts. */
+  shardCpuSeconds(): number[] {
+    return this.#addon.shardCpuSeconds(this.#native.id);
+  }
+
   /** Keeps one shard from doing anything: what the tests of the watchdog use. */
   stallShard(index: number, durationMs: number): void {
     this.#addon.stallShard(this.#native.id, index, durationMs);

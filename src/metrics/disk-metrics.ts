@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-import {
-  COMMANDS,
-  LATENCY_BUCKETS_SECONDS,
-  type NativeCommandStats,
-  type NativeDiskStats,
-} from '../dataplane/addon.js';
-import { histogramSamples, stateSamples, type Labels, type Sample } from './sampled-metric.js';
+import { COMMANDS, type NativeCommandStats } from '../dataplane/addon.js';
+import { escapeLabel } from './disk-page.js';
 import type { DiskSample } from './sources.js';
 
 const STATES = ['offline', 'online', 'suspended'];
 
-/** A metric with samples of every disk, read from native counters at the scrape. */
+/** Prints a line about a disk: labels but `disk`, as they stand on the page, and the value. */
+export type PrintLine = (labels: string, value: number) => void;
+
+/** A metric with lines about every disk, read from native counters at the scrape. */
 export interface DiskMetric {
   readonly name: string;
   readonly help: string;
-  readonly type: 'counter' | 'gauge' | 'histogram';
-  readonly read: (disk: DiskSample) => readonly Sample[];
+  readonly type: 'counter' | 'gauge';
+  readonly print: (disk: DiskSample, line: PrintLine) => void;
 }
 
 /** Everything about disks. */
@@ -26,25 +24,29 @@ export const DISK_METRICS: readonly DiskMetric[] = [
 ];
 
 function stateMetrics(): DiskMetric[] {
+  const states = STATES.map((state) => [state, `,state="${state}"`] as const);
   return [
     {
       name: 'keyhold_disk_info',
       help: 'Always 1; says which encryption set a disk belongs to.',
       type: 'gauge',
-      read: ({ name, set }) => [{ labels: { disk: name, set }, value: 1 }],
+      print: ({ set }, line) => line(`,set="${escapeLabel(set)}"`, 1),
     },
     {
       name: 'keyhold_disk_state',
       help: '1 for the state that the disk is in, 0 for the others.',
       type: 'gauge',
-      read: (disk) => stateSamples(labelsOf(disk), 'state', STATES, disk.state),
+      print: (disk, line) => {
+        for (const [state, labels] of states) line(labels, Number(state === disk.state));
+      },
     },
     {
       name: 'keyhold_disk_offline_reason',
       help: '1 with the reason why the disk is offline; absent while it is not.',
       type: 'gauge',
-      read: ({ name: disk, reason }) =>
-        reason === null ? [] : [{ labels: { disk, reason }, value: 1 }],
+      print: ({ reason }, line) => {
+        if (reason !== null) line(`,reason="${escapeLabel(reason)}"`, 1);
+      },
     },
   ];
 }
@@ -54,7 +56,7 @@ function gaugeMetrics(): DiskMetric[] {
     name,
     help,
     type: 'gauge',
-    read: (disk) => [{ labels: labelsOf(disk), value: value(disk) }],
+    print: (disk, line) => line('', value(disk)),
   });
   return [
     gauge('keyhold_disk_size_bytes', 'Size of the disk.', (disk) => disk.sizeBytes),
@@ -87,62 +89,48 @@ function gaugeMetrics(): DiskMetric[] {
 function trafficMetrics(): DiskMetric[] {
   // A command that a disk was never asked for has no series: of ten thousand disks most are idle,
   // and their zeros would be most of the page.
+  const commands = COMMANDS.map((command) => [command, `,command="${command}"`] as const);
   const perCommand =
-    (samples: (labels: Labels, stats: NativeCommandStats) => readonly Sample[]) =>
-    ({ name: disk, stats }: DiskSample): Sample[] =>
-      COMMANDS.flatMap((command) => {
-        const counters = stats?.commands[command];
-        return counters === undefined ? [] : samples({ disk, command }, counters);
-      });
-  const duration = 'keyhold_nbd_request_duration_seconds';
+    (print: (labels: string, stats: NativeCommandStats, line: PrintLine) => void) =>
+    ({ stats }: DiskSample, line: PrintLine): void => {
+      if (stats === null) return;
+      for (const [command, labels] of commands) {
+        const counters = stats.commands[command];
+        if (counters !== undefined) print(labels, counters, line);
+      }
+    };
   return [
     {
       name: 'keyhold_nbd_requests_total',
       help: 'Requests answered: ok, error, or shutdown (the disk was or went offline).',
       type: 'counter',
-      read: perCommand((labels, stats) => [
-        { labels: { ...labels, result: 'ok' }, value: stats.requestsOk },
-        { labels: { ...labels, result: 'error' }, value: stats.requestsError },
-        { labels: { ...labels, result: 'shutdown' }, value: stats.requestsShutdown },
-      ]),
+      print: perCommand((labels, stats, line) => {
+        line(`${labels},result="ok"`, stats.requestsOk);
+        line(`${labels},result="error"`, stats.requestsError);
+        line(`${labels},result="shutdown"`, stats.requestsShutdown);
+      }),
     },
     {
       name: 'keyhold_nbd_bytes_total',
       help: 'Bytes that successful requests covered.',
       type: 'counter',
-      read: perCommand((labels, stats) => [{ labels, value: stats.bytes }]),
+      print: perCommand((labels, stats, line) => line(labels, stats.bytes)),
     },
     {
-      name: duration,
-      help: 'Time from the last byte of a request to its reply.',
-      type: 'histogram',
-      read: perCommand((labels, stats) =>
-        histogramSamples(duration, labels, {
-          bounds: LATENCY_BUCKETS_SECONDS,
-          counts: stats.latencyBuckets,
-          sum: stats.latencySumSeconds,
-        }),
-      ),
+      name: 'keyhold_nbd_request_seconds_total',
+      help: 'Time that answered requests took, added up; their histogram is per set.',
+      type: 'counter',
+      print: perCommand((labels, stats, line) => line(labels, stats.latencySumSeconds)),
     },
     {
       name: 'keyhold_cipher_bytes_total',
       help: 'Bytes that passed the cipher, including what partial sectors add.',
       type: 'counter',
-      read: ({ name: disk, stats }) => (stats === null ? [] : cipherSamples(disk, stats)),
+      print: ({ stats }, line) => {
+        if (stats === null) return;
+        line(',direction="encrypt"', stats.encryptedBytes);
+        line(',direction="decrypt"', stats.decryptedBytes);
+      },
     },
   ];
-}
-
-function cipherSamples(
-  disk: string,
-  { encryptedBytes, decryptedBytes }: NativeDiskStats,
-): Sample[] {
-  return [
-    { labels: { disk, direction: 'encrypt' }, value: encryptedBytes },
-    { labels: { disk, direction: 'decrypt' }, value: decryptedBytes },
-  ];
-}
-
-function labelsOf(disk: DiskSample): Labels {
-  return { disk: disk.name };
 }

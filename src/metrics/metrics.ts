@@ -3,6 +3,7 @@ import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client
 import { REFUSAL_REASONS, type RefusalReason } from '../disks/events.js';
 import { DISK_METRICS } from './disk-metrics.js';
 import { renderDiskPage } from './disk-page.js';
+import { LatencyBySet } from './latency-by-set.js';
 import { registerSampledMetric } from './sampled-metric.js';
 import { registerSetMetrics } from './set-metrics.js';
 import type { MetricsSources, SetSample } from './sources.js';
@@ -12,6 +13,16 @@ const PROBE_BUCKETS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 /** Wiping takes microseconds, draining waits for I/O under way. */
 const OFFLINE_BUCKETS_SECONDS = [
   0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30,
+];
+
+const VERDICTS = ['PROOF', 'DENIED', 'NO-ANSWER'];
+/** Of what a vault says; rarer reasons are counted when there is one. */
+const DENIAL_REASONS = [
+  'key-disabled',
+  'key-deleted',
+  'access-denied',
+  'identity-denied',
+  'key-expired',
 ];
 
 export interface ProbeObservation {
@@ -36,6 +47,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #sources: MetricsSources;
   #sets: readonly SetSample[] = [];
+  readonly #latency = new LatencyBySet();
   #scraping: Promise<string> | undefined;
   readonly #probes: Counter<'set' | 'verdict'>;
   readonly #probeSeconds: Histogram<'set'>;
@@ -75,6 +87,7 @@ export class Metrics {
       buckets: OFFLINE_BUCKETS_SECONDS,
       registers,
     });
+    for (const phase of ['key_wiped', 'offline']) this.#offlineSeconds.zero({ phase });
     this.#auditRecords = new Counter({
       name: 'keyhold_audit_records_total',
       help: 'Records that were written to the audit log.',
@@ -99,6 +112,7 @@ export class Metrics {
       registers,
     });
     for (const reason of REFUSAL_REASONS) this.#refusals.inc({ reason }, 0);
+    registerSampledMetric(this.#registry, this.#latency);
     registerSetMetrics(this.#registry, () => this.#sets);
     this.#registerVaultMetrics();
     this.#registerProcessMetrics(options.version);
@@ -156,8 +170,15 @@ export class Metrics {
   async #scrape(): Promise<string> {
     // Read once, so that all metrics of sets show the same instant.
     this.#sets = this.#sources.sets();
-    const others = await this.#registry.metrics();
-    return (await renderDiskPage(DISK_METRICS, this.#sources.disks())) + others;
+    this.#sets.forEach(({ name }) => this.#countFromZero(name));
+    const page = await renderDiskPage(DISK_METRICS, this.#latency.watch(this.#sources.disks()));
+    return page + (await this.#registry.metrics());
+  }
+
+  /** Without it the first revocation of a set would be no increase of anything. */
+  #countFromZero(set: string): void {
+    for (const verdict of VERDICTS) this.#probes.inc({ set, verdict }, 0);
+    for (const reason of DENIAL_REASONS) this.#revocations.inc({ set, reason }, 0);
   }
 
   #registerVaultMetrics(): void {
@@ -209,5 +230,15 @@ export class Metrics {
       'Shards that died and were started again.',
       () => sources.shards().restarts,
     );
+    registerSampledMetric(this.#registry, {
+      name: 'keyhold_shard_cpu_seconds_total',
+      help: 'Processor time of each shard: its rate is the share of a processor that it uses.',
+      type: 'counter',
+      read: () =>
+        sources.shards().cpuSeconds.map((value, index) => ({
+          labels: { shard: String(index) },
+          value,
+        })),
+    });
   }
 }

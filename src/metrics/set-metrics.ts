@@ -23,8 +23,12 @@ function registerAccess(register: Register): void {
   register(
     'keyhold_set_lease_seconds_left',
     'Time for which the last proof still permits keys in memory; absent before the first.',
-    ({ name: set, leaseSecondsLeft: value }) =>
-      value === null ? [] : [{ labels: { set }, value }],
+    (set) => perSet(set, set.leaseSecondsLeft),
+  );
+  register(
+    'keyhold_set_lease_seconds',
+    'Time for which a proof permits keys in memory; absent on the platform key.',
+    (set) => perSet(set, set.leaseSeconds),
   );
   register(
     'keyhold_set_access',

@@ -10,7 +10,15 @@ export interface MetricsSources {
   connections(): { readonly total: number; readonly negotiating: number };
   /** What is left of the budget of each vault. */
   vaults(): readonly VaultSample[];
-  shards(): { readonly total: number; readonly alive: number; readonly restarts: number };
+  shards(): ShardsSample;
+}
+
+export interface ShardsSample {
+  readonly total: number;
+  readonly alive: number;
+  readonly restarts: number;
+  /** Of each shard, by its index. */
+  readonly cpuSeconds: readonly number[];
 }
 
 export interface DiskSample {
@@ -29,6 +37,8 @@ export interface SetSample {
   readonly name: string;
   readonly access: 'unknown' | 'granted' | 'denied' | 'lapsed';
   readonly alarm: boolean;
+  /** What a PROOF permits; null on the platform key. */
+  readonly leaseSeconds: number | null;
   /** Null before the first PROOF. */
   readonly leaseSecondsLeft: number | null;
   /** The availability key stands in for a vault without an answer. */

@@ -57,6 +57,7 @@ const REFUSED: readonly (readonly [what: string, call: () => unknown, names: Reg
   ['runShard without a plane', () => method(addon, 'runShard')(undefined, 0), /^planeId: /],
   ['runShard of a negative shard', () => method(addon, 'runShard')(1, -1), /^index: /],
   ['shardTicks of text', () => method(addon, 'shardTicks')('1'), /^planeId: /],
+  ['shardCpuSeconds of text', () => method(addon, 'shardCpuSeconds')('1'), /^planeId: /],
   ['stallShard without a shard', () => method(addon, 'stallShard')(plane.id), /^index: /],
   ['stallShard without an end', () => method(addon, 'stallShard')(plane.id, 0), /^durationMs: /],
   ['notify of nobody', () => method(addon, 'notify')(undefined, 'READY=1'), /^socketPath: /],

@@ -1,103 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFile } from 'node:fs/promises';
 import { test } from 'tap';
-import {
-  COMMANDS,
-  LATENCY_BUCKETS_SECONDS,
-  type NativeCommandStats,
-  type NativeDiskStats,
-} from '../../src/dataplane/addon.js';
-import { Metrics } from '../../src/metrics/metrics.js';
+import { COMMANDS } from '../../src/dataplane/addon.js';
 import { histogramSamples } from '../../src/metrics/sampled-metric.js';
-import type { DiskSample, MetricsSources, SetSample } from '../../src/metrics/sources.js';
+import type { DiskSample, SetSample } from '../../src/metrics/sources.js';
 import { parseExposition } from './exposition.js';
-
-const command = (factor: number): NativeCommandStats => ({
-  requestsOk: 10 * factor,
-  requestsError: 2 * factor,
-  requestsShutdown: factor,
-  bytes: 4096 * factor,
-  latencySumSeconds: 0.5 * factor,
-  latencyBuckets: [...LATENCY_BUCKETS_SECONDS, 0].map((_, index) => (index % 3) * factor),
-});
-
-const stats: NativeDiskStats = {
-  commands: {
-    read: command(1),
-    write: command(2),
-    flush: command(3),
-    trim: command(0),
-    write_zeroes: command(5),
-    cache: command(6),
-    block_status: command(7),
-  },
-  inFlight: 4,
-  parked: 1,
-  connections: 2,
-  keyPresent: true,
-  encryptedBytes: 2 ** 52 + 1,
-  decryptedBytes: 7,
-};
-
-const DISK: DiskSample = {
-  name: 'd1',
-  set: 's1',
-  sizeBytes: 2 ** 30,
-  state: 'online',
-  reason: null,
-  revoked: true,
-  stats,
-};
-
-const SET: SetSample = {
-  name: 's1',
-  access: 'granted',
-  alarm: false,
-  leaseSecondsLeft: 12.5,
-  availabilityInUse: true,
-  rotationFailing: false,
-  revocationDeadlineSeconds: 11,
-  revocationMaxSeconds: 0.25,
-  keys: [
-    {
-      version: 'v1',
-      lastProbeMs: 1_767_225_600_123,
-      verdict: 'PROOF',
-      expiresMs: 1_800_000_000_500,
-    },
-  ],
-};
-
-function metricsOf(
-  disks: DiskSample[],
-  sets: SetSample[],
-  rest: Partial<MetricsSources> = {},
-): Metrics {
-  return new Metrics({
-    version: '0.1.0',
-    sources: {
-      disks: () => disks,
-      sets: () => sets,
-      connections: () => ({ total: 3, negotiating: 1 }),
-      vaults: () => [{ vault: 'v.example', probeTokens: 200, bulkTokens: -5, throttled: 3 }],
-      shards: () => ({ total: 2, alive: 1, restarts: 5 }),
-      ...rest,
-    },
-  });
-}
-
-/** Every sample of keyhold as `name{label=value,…}` → value. */
-async function samplesOf(metrics: Metrics): Promise<Record<string, number>> {
-  const families = parseExposition(await metrics.scrape());
-  return Object.fromEntries(
-    [...families.values()].flatMap(({ samples }) =>
-      samples.map(({ name, labels, value }) => {
-        const text = Object.entries(labels).map(([label, one]) => `${label}=${one}`);
-        return [`${name}{${text.join(',')}}`, value];
-      }),
-    ),
-  );
-}
+import { DISK, metricsOf, samplesOf, SET, stats } from './samples.js';
 
 void test('a scrape is text that a strict reader takes', async (t) => {
   const metrics = metricsOf([DISK], [SET]);
@@ -114,22 +22,10 @@ void test('native counters arrive per disk, command and result', async (t) => {
     'keyhold_nbd_requests_total{disk=d1,command=write,result=error}': 4,
     'keyhold_nbd_requests_total{disk=d1,command=write_zeroes,result=shutdown}': 5,
     'keyhold_nbd_bytes_total{disk=d1,command=write}': 8192,
+    'keyhold_nbd_request_seconds_total{disk=d1,command=write}': 1,
     'keyhold_cipher_bytes_total{disk=d1,direction=encrypt}': 2 ** 52 + 1,
     'keyhold_cipher_bytes_total{disk=d1,direction=decrypt}': 7,
   });
-});
-
-void test('latency buckets become cumulative with sum and count', async (t) => {
-  const samples = await samplesOf(metricsOf([DISK], [SET]));
-  const name = 'keyhold_nbd_request_duration_seconds';
-  const counts = stats.commands.write?.latencyBuckets ?? [];
-  let total = 0;
-  for (const [index, bound] of [...LATENCY_BUCKETS_SECONDS, '+Inf'].entries()) {
-    total += counts[index] ?? 0;
-    t.equal(samples[`${name}_bucket{disk=d1,command=write,le=${bound}}`], total);
-  }
-  t.equal(samples[`${name}_count{disk=d1,command=write}`], total);
-  t.equal(samples[`${name}_sum{disk=d1,command=write}`], 1);
 });
 
 void test('state, key and connections of a disk are shown', async (t) => {
@@ -164,6 +60,7 @@ void test('a disk that is not open has a state and a reason but no counters', as
 
 void test('lease, access and last probe of a set are shown', async (t) => {
   t.match(await samplesOf(metricsOf([], [SET])), {
+    'keyhold_set_lease_seconds{set=s1}': 900,
     'keyhold_set_lease_seconds_left{set=s1}': 12.5,
     'keyhold_set_access{set=s1,access=granted}': 1,
     'keyhold_set_access{set=s1,access=denied}': 0,
@@ -180,7 +77,16 @@ void test('a set that was never probed has no lease and no time of a probe', asy
   const samples = await samplesOf(metricsOf([], [set]));
   t.equal(samples['keyhold_key_last_verdict{set=s1,key_version=v1,verdict=PROOF}'], 0);
   t.same(
-    Object.keys(samples).filter((name) => /lease|timestamp_seconds\{set/.test(name)),
+    Object.keys(samples).filter((name) => /lease_seconds_left|timestamp_seconds\{set/.test(name)),
+    [],
+  );
+});
+
+void test('a set on the platform key has no lease', async (t) => {
+  const set: SetSample = { ...SET, leaseSeconds: null, leaseSecondsLeft: null };
+  const names = Object.keys(await samplesOf(metricsOf([], [set])));
+  t.same(
+    names.filter((name) => name.includes('lease')),
     [],
   );
 });
@@ -193,6 +99,8 @@ void test('the daemon is shown', async (t) => {
     'keyhold_shards{}': 2,
     'keyhold_shards_alive{}': 1,
     'keyhold_shard_restarts_total{}': 5,
+    'keyhold_shard_cpu_seconds_total{shard=0}': 1.5,
+    'keyhold_shard_cpu_seconds_total{shard=1}': 0.25,
     'keyhold_audit_failures_total{}': 0,
   });
 });
@@ -229,6 +137,24 @@ void test('probes count by verdict and are timed', async (t) => {
     'keyhold_probe_duration_seconds_sum{set=s1}': 5.02,
     'keyhold_audit_failures_total{}': 1,
   });
+});
+
+void test('what may happen to a set counts from zero, so that its first time is an increase', async (t) => {
+  const samples = await samplesOf(metricsOf([], [SET]));
+  t.match(samples, {
+    'keyhold_probes_total{set=s1,verdict=DENIED}': 0,
+    'keyhold_probes_total{set=s1,verdict=NO-ANSWER}': 0,
+    'keyhold_revocations_total{set=s1,reason=key-disabled}': 0,
+    'keyhold_revocations_total{set=s1,reason=key-expired}': 0,
+    'keyhold_revocation_offline_seconds_count{phase=key_wiped}': 0,
+  });
+});
+
+void test('what has happened to a set is not set back by the next scrape', async (t) => {
+  const metrics = metricsOf([], [SET]);
+  metrics.observeProbe({ set: 's1', verdict: 'DENIED', durationMs: 20 });
+  await metrics.scrape();
+  t.equal((await samplesOf(metrics))['keyhold_probes_total{set=s1,verdict=DENIED}'], 1);
 });
 
 void test('refusals count by reason, from zero', async (t) => {

@@ -24,7 +24,7 @@ async function start(
       sets: () => [],
       connections: () => ({ total: 0, negotiating: 0 }),
       vaults: () => [],
-      shards: () => ({ total: 1, alive: 1, restarts: 0 }),
+      shards: () => ({ total: 1, alive: 1, restarts: 0, cpuSeconds: [0] }),
     },
   });
   const server = await startMetricsServer({

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/shard/plane.h"
 
+#include <time.h>
+
 #include <optional>
 #include <utility>
 
@@ -38,6 +40,13 @@ Status CheckKernel(const std::string& name) {
   return Error{
       ErrorCode::kInvalidArgument, 0,
       "create the data plane with the cipher kernel \"" + name + "\": this machine runs " + known};
+}
+
+/// Of the calling thread. A real system call, so nothing for each request.
+uint64_t ThreadCpuNs() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 }  // namespace
@@ -125,6 +134,7 @@ Status Plane::RunShard(uint32_t index) {
     PlaceListeners();
   }
   slot.buffer_bytes.Set(0);
+  slot.cpu_noted_ns = ThreadCpuNs();
   Status result = Shard::Run(*this, index, slot.mailbox);
   LeaveSlot(index);
   if (!result) Emit(ShardDied{index, result.error().message});
@@ -173,6 +183,21 @@ void Plane::FailShardForTest(uint32_t index) {
 
 void Plane::StallShardForTest(uint32_t index, int64_t duration_ns) {
   if (index < slots_.size()) slots_[index]->mailbox.Post(StallShard{duration_ns});
+}
+
+void Plane::NoteTick(uint32_t shard) {
+  Slot& slot = *slots_[shard];
+  slot.ticks.Add(1);
+  const uint64_t now_ns = ThreadCpuNs();
+  slot.cpu_ns.Add(now_ns - slot.cpu_noted_ns);
+  slot.cpu_noted_ns = now_ns;
+}
+
+std::vector<uint64_t> Plane::ShardCpuNs() const {
+  std::vector<uint64_t> times;
+  times.reserve(slots_.size());
+  for (const std::unique_ptr<Slot>& slot : slots_) times.push_back(slot->cpu_ns.Get());
+  return times;
 }
 
 std::vector<uint64_t> Plane::ShardTicks() const {

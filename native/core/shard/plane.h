@@ -74,6 +74,9 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   /// Of every slot, how often its shard's timer has fired, over all its runs: a count that stands
   /// still over many times Shard::kTickNs is that of a shard that is stuck or not running.
   std::vector<uint64_t> ShardTicks() const;
+  /// Of every slot, the processor time of its shards' threads while they ran there, in ns, as of
+  /// the last tick. Busy polling counts.
+  std::vector<uint64_t> ShardCpuNs() const;
   uint32_t running_shards() const;
 
   /// Returns the listener's id.
@@ -146,7 +149,8 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
   /// Null when there are none.
   CipherThreads* cipher_threads() { return cipher_threads_.get(); }
   Counter& buffer_bytes_of(uint32_t shard) { return slots_[shard]->buffer_bytes; }
-  void NoteTick(uint32_t shard) { slots_[shard]->ticks.Add(1); }
+  /// On the shard's own thread.
+  void NoteTick(uint32_t shard);
   void Welcome(UniqueFd socket, const ListeningSocket& listener);
   void Forget(const ConnectionRecord& record);
   void NoteTls(ConnectionRecord& record, TlsFacts facts);
@@ -164,7 +168,9 @@ class Plane final : public std::enable_shared_from_this<Plane>, public OrderRout
     std::atomic<uint32_t> connections{0};
     Counter buffer_bytes;
     Counter ticks;
-    bool running = false;  // guarded by Plane::mutex_
+    Counter cpu_ns;
+    uint64_t cpu_noted_ns = 0;  // of the thread that runs the shard, and touched by it alone
+    bool running = false;       // guarded by Plane::mutex_
   };
   struct ListenerEntry {
     std::shared_ptr<ListeningSocket> listener;
