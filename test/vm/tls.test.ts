@@ -10,7 +10,7 @@ import { VmRig } from '../support/vm/rig.js';
 
 const MIB = 1024 * 1024;
 
-/** Certificates by the name of their file; `other` is an authority that signed none of the server's. */
+/** Files of certificates; `other` is an authority that signed none of those that count. */
 const FILES = [
   'ca-cert',
   'other-cert',
