@@ -8,6 +8,7 @@
 #include "binding/addon_data.h"
 #include "binding/convert.h"
 #include "binding/sealed_values.h"
+#include "binding/status_worker.h"
 #include "binding/wrapped.h"
 #include "core/base/process.h"
 #include "core/shard/plane.h"
@@ -82,6 +83,7 @@ class SetKeyObject final : public Wrapped<SetKeyObject, SetKey> {
          InstanceMethod<&SetKeyObject::BindLease>("bindLease"),
          InstanceMethod<&SetKeyObject::CreateDek>("createDek"),
          InstanceMethod<&SetKeyObject::ResealDek>("resealDek"),
+         InstanceMethod<&SetKeyObject::ExportDek>("exportDek"),
          InstanceMethod<&SetKeyObject::Wipe>("wipe")});
   }
 
@@ -152,6 +154,15 @@ class SetKeyObject final : public Wrapped<SetKeyObject, SetKey> {
     if (resealed) return ToObject(env, resealed.value());
     Throw(env, resealed.error());
     return env.Undefined();
+  }
+
+  Napi::Value ExportDek(const Napi::CallbackInfo& info) {
+    const auto self = UnwrapSetKey(info.This(), "this");
+    DekExport dek;
+    if (self == nullptr || !ReadExport(info, &dek)) return info.Env().Undefined();
+    return StatusWorker::Start(info.Env(), [self, dek = std::move(dek)] {
+      return self->ExportDek(dek.sealed, dek.aad, dek.digest, dek.path);
+    });
   }
 
   Napi::Value Wipe(const Napi::CallbackInfo& info) {

@@ -9,6 +9,7 @@
 #include "binding/convert.h"
 #include "binding/keys_binding.h"
 #include "binding/sealed_values.h"
+#include "binding/status_worker.h"
 #include "binding/wrapped.h"
 #include "core/xts/outer_cipher.h"
 
@@ -26,7 +27,8 @@ class PlatformKeyObject final : public Wrapped<PlatformKeyObject, PlatformKey> {
                        {Accessor<&PlatformKeyObject::Id>("id"),
                         InstanceMethod<&PlatformKeyObject::SealSetKey>("sealSetKey"),
                         InstanceMethod<&PlatformKeyObject::OpenSetKey>("openSetKey"),
-                        InstanceMethod<&PlatformKeyObject::CreateDek>("createDek")});
+                        InstanceMethod<&PlatformKeyObject::CreateDek>("createDek"),
+                        InstanceMethod<&PlatformKeyObject::ExportDek>("exportDek")});
   }
 
  private:
@@ -68,6 +70,15 @@ class PlatformKeyObject final : public Wrapped<PlatformKeyObject, PlatformKey> {
     if (created) return ToObject(env, created.value());
     Throw(env, created.error());
     return env.Undefined();
+  }
+
+  Napi::Value ExportDek(const Napi::CallbackInfo& info) {
+    const auto self = UnwrapPlatformKey(info.This(), "this");
+    DekExport dek;
+    if (self == nullptr || !ReadExport(info, &dek)) return info.Env().Undefined();
+    return StatusWorker::Start(info.Env(), [self, dek = std::move(dek)] {
+      return self->ExportDek(dek.sealed, dek.aad, dek.digest, dek.path);
+    });
   }
 };
 

@@ -7,6 +7,7 @@
 #include <array>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "binding/convert.h"
 #include "core/keys/dek.h"
@@ -44,6 +45,25 @@ inline bool ReadDigest(Napi::Value value, std::string_view what, DekDigest* out)
   return Read(value, what, &object) && ReadExactly(object, "salt", &out->salt) &&
          ReadField(object, "iterations", &out->iterations) &&
          ReadExactly(object, "digest", &out->digest);
+}
+
+/// The arguments of `exportDek(sealed, aad, digest, path)`, copied: the work is done elsewhere.
+struct DekExport {
+  SealedDek sealed{};
+  std::vector<uint8_t> aad;
+  DekDigest digest{};
+  std::string path;
+};
+
+inline bool ReadExport(const Napi::CallbackInfo& info, DekExport* out) {
+  std::span<const uint8_t> aad;  // the view of the caller's bytes last, as in Unlock
+  if (!ReadSealed(info[0], "sealed", &out->sealed) ||
+      !ReadDigest(info[2], "digest", &out->digest) || !ReadArgument(info, 3, "path", &out->path) ||
+      !ReadArgument(info, 1, "aad", &aad)) {
+    return false;
+  }
+  out->aad.assign(aad.begin(), aad.end());
+  return true;
 }
 
 template <size_t kBytes>

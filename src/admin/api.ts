@@ -7,6 +7,7 @@ import {
   count,
   DESCRIPTION_LENGTH_MAX,
   name,
+  NAME_LENGTH_MAX,
   PATH_LENGTH_MAX,
   rules,
   seconds,
@@ -193,6 +194,25 @@ export const moveDiskRequestSchema = z
   .meta({ id: 'MoveDisk', description: 'The encryption set that the disk is to belong to.' });
 export type MoveDiskRequest = z.infer<typeof moveDiskRequestSchema>;
 
+export const KEY_LAYERS = ['inner', 'outer'] as const;
+
+export const exportKeyRequestSchema = z
+  .strictObject({
+    /** The name of the disk, once more. */
+    confirm: z.string().max(NAME_LENGTH_MAX),
+    /** Absolute path on the daemon's host, where nothing may be. */
+    file: z.string().max(PATH_LENGTH_MAX).startsWith('/', 'expected an absolute path'),
+    /** Of a disk that is encrypted twice, and of no other. */
+    layer: z.exactOptional(z.enum(KEY_LAYERS)),
+  })
+  .meta({ id: 'ExportKey', description: 'Where the key of a disk is to go, confirmed.' });
+export type ExportKeyRequest = z.infer<typeof exportKeyRequestSchema>;
+
+export const exportedKeySchema = z
+  .object({ disk: z.string(), layer: z.enum(KEY_LAYERS).nullable(), file: z.string() })
+  .meta({ id: 'ExportedKey', description: 'A file that holds the key of a disk: 64 bytes, raw.' });
+export type ExportedKey = z.infer<typeof exportedKeySchema>;
+
 export const deleteDiskQuerySchema = z
   .strictObject({ deleteStore: z.exactOptional(z.enum(['true', 'false'])) })
   .meta({ id: 'DeleteDiskQuery' });
@@ -306,6 +326,7 @@ export interface AdminServices extends SetServices, AuditServices, DoctorService
   changeAllow(name: string, change: ChangeAllowRequest, caller: Caller): Promise<AllowResult>;
   moveDisk(name: string, request: MoveDiskRequest, caller: Caller): Promise<DiskView>;
   eraseDisk(name: string, request: ConfirmRequest, caller: Caller): Promise<DiskView>;
+  exportKey(name: string, request: ExportKeyRequest, caller: Caller): Promise<ExportedKey>;
   deleteDisk(name: string, options: { deleteStore: boolean }, caller: Caller): Promise<void>;
 
   /** Serves one disk, and no other, to the caller over its own connection. */

@@ -11,6 +11,7 @@ import {
   diskViewSchema,
   errorBodySchema,
   eventSchema,
+  exportedKeySchema,
   reloadResultSchema,
   statusSchema,
   type AdminEvent,
@@ -20,6 +21,8 @@ import {
   type CreateDiskRequest,
   type DiskDetail,
   type DiskView,
+  type ExportedKey,
+  type ExportKeyRequest,
   type MoveDiskRequest,
   type ReloadResult,
   type Status,
@@ -93,6 +96,7 @@ export interface AdminClient {
   changeAllow(name: string, change: ChangeAllowRequest): Promise<AllowResult>;
   moveDisk(name: string, request: MoveDiskRequest): Promise<DiskView>;
   eraseDisk(name: string, request: ConfirmRequest): Promise<DiskView>;
+  exportKey(name: string, request: ExportKeyRequest): Promise<ExportedKey>;
   deleteDisk(name: string, options?: { deleteStore?: boolean }): Promise<void>;
   /** A connection that speaks NBD from its first byte on and serves this one disk. */
   serveDisk(name: string): Promise<Socket>;
@@ -155,6 +159,7 @@ export function createAdminClient(options: {
     restartDisk: (name) => diskAction(name, 'restart'),
     moveDisk: (name, body) => post(`${diskPath(name)}/move`, diskViewSchema, body),
     eraseDisk: (name, body) => post(`${diskPath(name)}/erase`, diskViewSchema, body),
+    exportKey: (name, body) => post(`${diskPath(name)}/export-key`, exportedKeySchema, body),
     changeAllow: (name, body) =>
       call(link, { method: 'PATCH', path: `${diskPath(name)}/allow`, body }, allowResultSchema),
     deleteDisk(name, { deleteStore = false } = {}) {

@@ -9,6 +9,8 @@ import {
   diskDetailSchema,
   diskListSchema,
   diskViewSchema,
+  exportedKeySchema,
+  exportKeyRequestSchema,
   moveDiskRequestSchema,
   nameParamsSchema,
   reloadResultSchema,
@@ -166,7 +168,7 @@ function diskActionRoutes(): AdminRoute[] {
   }));
 }
 
-/** Both need more than running a host: they decide which key opens a disk, or that none does. */
+/** They need more than running a host: which key opens a disk, that none does, or who has it. */
 function diskKeyRoutes(): AdminRoute[] {
   return [
     {
@@ -193,6 +195,22 @@ function diskKeyRoutes(): AdminRoute[] {
       call: (services, { params, body, caller }) => {
         const request = body as z.infer<typeof confirmRequestSchema>;
         return services.eraseDisk(nameOf(params), request, caller);
+      },
+    },
+    {
+      method: 'POST',
+      url: '/v1/disks/:name/export-key',
+      role: 'admin',
+      operationId: 'exportKey',
+      summary:
+        "Writes the disk's key to a new file on the daemon's host; must be confirmed by its name",
+      params: nameParamsSchema,
+      body: exportKeyRequestSchema,
+      status: 200,
+      answer: exportedKeySchema,
+      call: (services, { params, body, caller }) => {
+        const request = body as z.infer<typeof exportKeyRequestSchema>;
+        return services.exportKey(nameOf(params), request, caller);
       },
     },
   ];

@@ -8,6 +8,8 @@ import type {
   CreateDiskRequest,
   DiskDetail,
   DiskView,
+  ExportedKey,
+  ExportKeyRequest,
   HandOver,
   MoveDiskRequest,
   ReloadResult,
@@ -33,6 +35,7 @@ import type { Clock } from '../base/clock.js';
 import { codeOf, KeyholdError } from '../base/errors.js';
 import type { DataPlane } from '../dataplane/plane.js';
 import type { DiskService } from '../disks/disk-service.js';
+import type { KeyExportRequest } from '../disks/key-export.js';
 import type { ExportRefusal } from '../nbd/exports.js';
 import type { SetService } from '../sets/set-service.js';
 import type { Alarms } from './alarms.js';
@@ -220,6 +223,18 @@ export class DaemonServices implements AdminServices {
   async eraseDisk(name: string, { confirm }: ConfirmRequest, caller: Caller): Promise<DiskView> {
     const { disks } = this.#options;
     return this.#command('disk-erase', name, caller, () => disks.erase(name, confirm));
+  }
+
+  async exportKey(name: string, request: ExportKeyRequest, caller: Caller): Promise<ExportedKey> {
+    const { disks, trail } = this.#options;
+    const { uid, pid } = caller;
+    const { file, layer = null } = request;
+    return this.#command('disk-export-key', name, caller, async () => {
+      const audit: KeyExportRequest['audit'] = (facts) =>
+        trail.demand('dek-export', { ...facts, uid, pid });
+      await disks.exportKey(name, { ...request, audit });
+      return { disk: name, layer, file };
+    });
   }
 
   async deleteDisk(name: string, options: { deleteStore: boolean }, caller: Caller): Promise<void> {

@@ -29,7 +29,8 @@ interface TrailOptions {
 /**
  * Carries what happens to those who watch: every key use and state change becomes an audit record,
  * an event of the stream and a log line; revocations and probes are measured. A full disk under the
- * audit log raises an alarm and stops nothing: refusing to act would keep revoked disks online.
+ * audit log raises an alarm and stops nothing but the export of a key: refusing to act would keep
+ * revoked disks online.
  */
 export class Trail {
   readonly #options: TrailOptions;
@@ -50,6 +51,14 @@ export class Trail {
 
   /** Resolves when the record is durable or its failure has raised the alarm. */
   async record(kind: string, fields: Readonly<Record<string, unknown>>): Promise<void> {
+    await this.demand(kind, fields).catch(() => undefined); // the alarm stands
+  }
+
+  /**
+   * The same for what must not happen without a record: rejects, after raising the alarm, with what
+   * kept it from being durable.
+   */
+  async demand(kind: string, fields: Readonly<Record<string, unknown>>): Promise<void> {
     const { audit, alarms, logger, metrics } = this.#options;
     logger.info({ event: kind, ...fields }, kind);
     try {
@@ -61,6 +70,7 @@ export class Trail {
       metrics.observeAuditFailure();
       alarms.raise(AUDIT_ALARM, messageOf(error));
       logger.error({ event: kind, code: codeOf(error), cause: messageOf(error) }, 'audit failed');
+      throw error;
     }
   }
 

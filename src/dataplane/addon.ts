@@ -103,6 +103,13 @@ export interface NativeSetKey {
     to: NativeSetKey,
     newAad: Uint8Array,
   ): NativeSealed;
+  /** Into a new file, on a worker thread of libuv's pool. System with the path. */
+  exportDek(
+    sealed: NativeSealed,
+    aad: Uint8Array,
+    digest: NativeDigest,
+    path: string,
+  ): Promise<void>;
   wipe(): void;
 }
 
@@ -119,6 +126,12 @@ export interface NativePlatformKey {
   /** Throws Unseal. */
   openSetKey(sealed: NativeSealed, aad: Uint8Array): NativeSetKey;
   createDek(aad: Uint8Array): { sealed: NativeSealed; digest: NativeDigest };
+  exportDek(
+    sealed: NativeSealed,
+    aad: Uint8Array,
+    digest: NativeDigest,
+    path: string,
+  ): Promise<void>;
 }
 
 /** The outer pass over the inner header alone; offsets count from the outer container's data. */

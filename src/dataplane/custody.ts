@@ -13,6 +13,7 @@ import type { Addon, NativeLease, NativeSetKey } from './addon.js';
 import { awaitNative, callNative, codes } from './errors.js';
 import { nativePlatformKey } from './platform-key.js';
 
+const EXPORT_CODES = { System: codes.ERR_KEY_EXPORT_FILE };
 const SET_KEY_CODES = { Unseal: codes.ERR_SET_KEY_UNSEAL };
 
 /** A set key's handle: the key is in native memory, and native code has the last word on it. */
@@ -113,6 +114,24 @@ export class NativeCustody implements KeyCustody, SecretPipe {
     const [from, to] = [nativeSetKey(request.from), nativeSetKey(request.to)];
     return callNative('sealing a DEK for another set', () =>
       from.resealDek(sealed, aad, digest, to, request.aad),
+    );
+  }
+
+  async exportDek(key: SetKeyHandle, dek: DekToOpen, file: string): Promise<void> {
+    const { sealed, aad, digest } = dek;
+    await awaitNative(
+      'exporting a DEK',
+      () => nativeSetKey(key).exportDek(sealed, aad, digest, file),
+      EXPORT_CODES,
+    );
+  }
+
+  async exportOuterDek(platform: PlatformKeyHandle, dek: DekToOpen, file: string): Promise<void> {
+    const { sealed, aad, digest } = dek;
+    await awaitNative(
+      'exporting an outer DEK',
+      () => nativePlatformKey(platform).exportDek(sealed, aad, digest, file),
+      EXPORT_CODES,
     );
   }
 

@@ -67,6 +67,11 @@ export const codes = defineErrors({
     summary: 'The platform key cannot be read, or its file cannot be made.',
     hint: 'the message names the file, what was found and what is expected; keyhold platform-key init FILE makes a new one',
   },
+  ERR_KEY_EXPORT_FILE: {
+    kind: 'invalid',
+    summary: 'The file for the exported key of a disk cannot be made.',
+    hint: 'name a file that does not exist yet, in a directory that the daemon may write to',
+  },
   ERR_NBD_LISTEN: {
     kind: 'conflict',
     summary: 'An address to listen on for NBD clients could not be had.',
@@ -155,11 +160,15 @@ export function callNative<T>(
 }
 
 /** The same for a native call that answers with a promise. */
-export async function awaitNative<T>(operation: string, call: () => Promise<T>): Promise<T> {
+export async function awaitNative<T>(
+  operation: string,
+  call: () => Promise<T>,
+  overrides?: Readonly<Record<string, string>>,
+): Promise<T> {
   try {
     return await call();
   } catch (thrown) {
-    throw fromNative(operation, thrown);
+    throw fromNative(operation, thrown, overrides);
   }
 }
 

@@ -10,6 +10,7 @@ import type { DiskHands } from './disk-hands.js';
 import { codes } from './errors.js';
 import type { DiskRef, DiskStateView, EmitDiskEvent } from './events.js';
 import { dekOf, type HeaderStore } from './header-store.js';
+import { exportKey, type KeyExportRequest, validateKeyExport } from './key-export.js';
 import type { DiskRecord } from './record.js';
 
 /** The disk that a DiskKeys works on; its runner. */
@@ -102,6 +103,17 @@ export class DiskKeys {
       const set = seat.set();
       if (set !== undefined) await this.#bind(set);
     });
+  }
+
+  /**
+   * Writes the disk's DEK to a new file. The keys of the set are probed first: what has left cannot
+   * be called back. If it rejects there is no file.
+   */
+  async exportKey(request: KeyExportRequest): Promise<void> {
+    const { seat, inTurn } = this.#options;
+    validateKeyExport(seat.record(), request);
+    await seat.set()?.probe();
+    await inTurn('exporting the key of', () => exportKey(this.#options, request));
   }
 
   /**

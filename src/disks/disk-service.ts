@@ -12,6 +12,7 @@ import type { Peer } from '../nbd/peer.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import type { KeyCustody, SetDisks } from '../sets/ports.js';
 import type { SetService } from '../sets/set-service.js';
+import { assertConfirmed } from './confirmation.js';
 import { type CreateDiskOptions, createStore, planDisk } from './create-disk.js';
 import type { AccessChange } from './disk-access.js';
 import { DiskRunner } from './disk-runner.js';
@@ -19,6 +20,7 @@ import { codes } from './errors.js';
 import type { DiskEvents } from './events.js';
 import { createExportDirectory } from './export-directory.js';
 import { HeaderStore } from './header-store.js';
+import type { KeyExportRequest } from './key-export.js';
 import { type PlatformKeySource, platformKeySource } from '../sets/platform.js';
 import { Limiter } from './limiter.js';
 import type { DiskClient, DiskPlane } from './ports.js';
@@ -256,15 +258,14 @@ export class DiskService {
   /** Destroys the header of an offline disk: its data is unreadable for ever. */
   async erase(name: string, confirmation: string): Promise<DiskView> {
     const runner = this.#forCommand(name);
-    if (confirmation !== name) {
-      throw new KeyholdError(
-        codes.ERR_DISK_CONFIRMATION,
-        `erasing disk ${name}: confirmed ${quoteName(confirmation)}, expected ${quoteName(name)}`,
-        { fields: { disk: name } },
-      );
-    }
+    assertConfirmed('erasing disk', name, confirmation);
     await runner.keys.erase();
     return viewDisk(runner);
+  }
+
+  /** Writes the DEK of a disk to a new file of this host (docs/KEYS.md section 8). */
+  async exportKey(name: string, request: KeyExportRequest): Promise<void> {
+    await this.#forCommand(name).keys.exportKey(request);
   }
 
   /**

@@ -54,8 +54,13 @@ export const codes = defineErrors({
   },
   ERR_DISK_CONFIRMATION: {
     kind: 'invalid',
-    summary: 'Erasing a disk must be confirmed by its name.',
+    summary: 'Erasing a disk, or exporting its key, must be confirmed by its name.',
     hint: 'repeat the command with --confirm and the name of the disk',
+  },
+  ERR_DISK_KEY_LAYER: {
+    kind: 'invalid',
+    summary: 'A disk that is encrypted twice has two keys to export, and any other has one.',
+    hint: 'export each of the two with --layer inner and --layer outer; leave the option out for a disk with one',
   },
   ERR_DISK_CLOSED: {
     kind: 'unavailable',

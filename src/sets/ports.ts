@@ -113,6 +113,13 @@ export interface KeyCustody {
     dek: DekToOpen;
     aad: Uint8Array;
   }): SealedDek;
+  /**
+   * Writes a DEK to a new file, raw, mode 0600, durably. Throws ERR_KEY_EXPORT_FILE, and what
+   * resealDek throws; then there is no file.
+   */
+  exportDek(key: SetKeyHandle, dek: DekToOpen, file: string): Promise<void>;
+  /** The same for the DEK of an outer layer. */
+  exportOuterDek(platform: PlatformKeyHandle, dek: DekToOpen, file: string): Promise<void>;
   sealSetKey(platform: PlatformKeyHandle, key: SetKeyHandle, aad: Uint8Array): SealedSetKey;
   /** Throws ERR_SET_KEY_UNSEAL: corrupt, tampered with, or sealed by another platform key. */
   openSetKey(platform: PlatformKeyHandle, sealed: SealedSetKey, aad: Uint8Array): SetKeyHandle;

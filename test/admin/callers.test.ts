@@ -24,60 +24,65 @@ const ATTACH: Operation = ['POST', '/v1/disks/d1/attach'];
 const DELETE: Operation = ['DELETE', '/v1/disks/d1'];
 const CONNECTIONS: Operation = ['GET', '/v1/connections'];
 const ALLOW: Operation = ['PATCH', '/v1/disks/d1/allow', '{"clear":true}'];
-const OPERATIONS = [STATUS, LIST, CONNECTIONS, ATTACH, ALLOW, DELETE];
+const EXPORT: Operation = [
+  'POST',
+  '/v1/disks/d1/export-key',
+  JSON.stringify({ confirm: 'd1', file: '/key' }),
+];
+const OPERATIONS = [STATUS, LIST, CONNECTIONS, ATTACH, ALLOW, EXPORT, DELETE];
 
 const procStatus = (uid: number, groups: string): string =>
   `Name:\tsh\nUid:\t${uid}\t${uid}\t${uid}\t${uid}\nGid:\t1\t1\t1\t1\nGroups:\t${groups} \n`;
 
 for (const [claim, peer, status, allowed] of [
-  ['root may do all', ROOT, undefined, [200, 200, 200, 200, 200, 204]],
+  ['root may do all', ROOT, undefined, [200, 200, 200, 200, 200, 200, 204]],
   [
     "the daemon's user may do all",
     { uid: DAEMON_UID, gid: 5, pid: 1 },
     undefined,
-    [200, 200, 200, 200, 200, 204],
+    [200, 200, 200, 200, 200, 200, 204],
   ],
   [
-    'a member by primary group operates, but lets nobody in and deletes nothing',
+    'a member by primary group operates, but lets nobody in, takes no key and deletes nothing',
     { uid: 1000, gid: OPERATOR_GID, pid: 1 },
     undefined,
-    [200, 200, 200, 200, 403, 403],
+    [200, 200, 200, 200, 403, 403, 403],
   ],
   [
-    'a member by supplementary group operates, but lets nobody in and deletes nothing',
+    'a member by supplementary group operates, but lets nobody in, takes no key and deletes nothing',
     { uid: 1000, gid: 1000, pid: 4242 },
     procStatus(1000, `4 ${OPERATOR_GID}`),
-    [200, 200, 200, 200, 403, 403],
+    [200, 200, 200, 200, 403, 403, 403],
   ],
   [
     'others read the status and nothing else',
     { uid: 1000, gid: 1000, pid: 4242 },
     procStatus(1000, '4 24 1000'),
-    [200, 403, 403, 403, 403, 403],
+    [200, 403, 403, 403, 403, 403, 403],
   ],
   [
     "groups of a process with another user do not count: the caller's pid was reused",
     { uid: 1000, gid: 1000, pid: 4242 },
     procStatus(1001, `${OPERATOR_GID}`),
-    [200, 403, 403, 403, 403, 403],
+    [200, 403, 403, 403, 403, 403, 403],
   ],
   [
     'a caller whose process is gone has no supplementary groups',
     { uid: 1000, gid: 1000, pid: 4243 },
     procStatus(1000, `${OPERATOR_GID}`),
-    [200, 403, 403, 403, 403, 403],
+    [200, 403, 403, 403, 403, 403, 403],
   ],
   [
     'a caller of another pid namespace has no supplementary groups',
     { uid: 1000, gid: 1000, pid: 0 },
     procStatus(1000, `${OPERATOR_GID}`),
-    [200, 403, 403, 403, 403, 403],
+    [200, 403, 403, 403, 403, 403, 403],
   ],
   [
     'a caller that the kernel does not name may do nothing',
     'unknown',
     undefined,
-    [403, 403, 403, 403, 403, 403],
+    [403, 403, 403, 403, 403, 403, 403],
   ],
 ] as const) {
   void test(claim, async (t) => {

@@ -201,6 +201,8 @@ export function createFakeServices(): FakeServices {
     restartDisk: (name) => answer(DISK, 'restartDisk', name),
     moveDisk: (name, request) => answer(DISK, 'moveDisk', name, request),
     eraseDisk: (name, request) => answer(DISK, 'eraseDisk', name, request),
+    exportKey: (name, { file, layer = null }) =>
+      answer({ disk: 'd1', file, layer }, 'exportKey', name),
     deleteDisk: (name, options) => answer(undefined, 'deleteDisk', name, options),
     serveDisk: async (name, caller, handOver) => {
       await answer(undefined, 'serveDisk', name, caller.uid);

@@ -42,6 +42,7 @@ void test('the document is OpenAPI 3.1 and names every operation', async (t) => 
     'eraseDisk: post /v1/disks/{name}/erase',
     'events: get /v1/events',
     'exportAudit: get /v1/audit/export',
+    'exportKey: post /v1/disks/{name}/export-key',
     'impactOfSet: get /v1/sets/{name}/impact',
     'listConnections: get /v1/connections',
     'listDisks: get /v1/disks',

@@ -115,6 +115,19 @@ void test('disk create leaves out what was not given', async (t) => {
   t.strictSame(fake.seen[0]?.body, { name: 'fresh', set: 'demo', sizeBytes: 512 });
 });
 
+void test('disk export-key sends an absolute path, and the layer if one was named', async (t) => {
+  const fake = await start(t);
+  const args = ['--file', 'x.key', '--confirm', 'demo'];
+  await run(fake, 'disk', 'export-key', 'demo', ...args);
+  await run(fake, 'disk', 'export-key', 'demo', ...args, '--layer', 'outer');
+  const body = { confirm: 'demo', file: resolve('x.key') };
+  const requests = fake.seen.filter(({ method }) => method === 'POST');
+  t.strictSame(requests, [
+    { method: 'POST', path: '/v1/disks/demo/export-key', body },
+    { method: 'POST', path: '/v1/disks/demo/export-key', body: { ...body, layer: 'outer' } },
+  ]);
+});
+
 void test('disk allow sends what is to change, and nothing when nothing is', async (t) => {
   const fake = await start(t);
   const rules = ['--add', 'uid=1', '--add', 'psk="a b"', '--remove', 'cidr=10.0.0.0/8'];

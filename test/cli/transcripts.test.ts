@@ -5,6 +5,7 @@ import {
   type ConnectionView,
   diskListSchema,
   diskViewSchema,
+  exportedKeySchema,
 } from '../../src/admin/api.js';
 import { auditVerifyResultSchema } from '../../src/admin/api-audit.js';
 import { checkResultSchema, setListSchema, setViewSchema } from '../../src/admin/api-sets.js';
@@ -76,6 +77,32 @@ void test('transcript: who may use a disk', async (t) => {
   });
   await transcript.run('disk', 'allow', 'demo', '--remove', 'uid=9');
   const { expected, actual } = await transcript.compare('allow');
+  t.equal(actual, expected);
+});
+
+void test('transcript: the key of a disk for dm-crypt', async (t) => {
+  const { fake, transcript } = await set(t);
+  const path = 'POST /v1/disks/demo/export-key';
+  const exporting = ['disk', 'export-key', 'demo', '--file', '/root/k', '--confirm', 'demo'];
+  const exported = { disk: 'demo', layer: null, file: '/root/k' };
+  fake.answer(path, exported, exportedKeySchema);
+  await transcript.run(...exporting);
+  await transcript.run(...exporting, '--json');
+  fake.disk({ ...ONLINE_DISK, dmCrypt: true });
+  fake.answer(path, exported, exportedKeySchema);
+  await transcript.run(...exporting);
+  for (const layer of ['outer', 'inner'] as const) {
+    fake.answer(path, { ...exported, layer }, exportedKeySchema);
+    await transcript.run(...exporting, '--layer', layer);
+  }
+  fake.fail(path, {
+    kind: 'invalid',
+    code: 'ERR_KEY_EXPORT_FILE',
+    message: 'exporting a DEK: write /root/k: File exists',
+    fields: { errno: 'EEXIST' },
+  });
+  await transcript.run(...exporting);
+  const { expected, actual } = await transcript.compare('export-key');
   t.equal(actual, expected);
 });
 
@@ -158,6 +185,9 @@ void test('transcript: every usage error names what is wrong and exits with 2', 
     ['disk', 'allow', 'demo', '--add', 'uid=root'],
     ['disk', 'allow', 'demo', '--remove', 'user=1'],
     ['disk', 'allow', 'demo', '--clear', '--remove', 'uid=1'],
+    ['disk', 'export-key', 'demo', '--file', '/k'],
+    ['disk', 'export-key', 'demo', '--confirm', 'demo'],
+    ['disk', 'export-key', 'demo', '--file', '/k', '--confirm', 'demo', '--layer', 'middle'],
     create,
     [...create, '--set', 's'],
     [...create, '--set', 's', '--size', 'lots'],

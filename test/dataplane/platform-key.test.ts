@@ -180,3 +180,50 @@ void test('a DEK is not sealed under a wiped set key', (t) => {
   });
   t.end();
 });
+
+/** A new file of this test, and a DEK that a known set key sealed. */
+async function exportable(t: Parameters<typeof temporaryDirectory>[0]) {
+  const [keyBytes, dekBytes] = [randomBytes(32), randomBytes(64)];
+  const dek = { sealed: sealDek(keyBytes, dekBytes, AAD), aad: AAD, digest: digestDek(dekBytes) };
+  const file = join(await temporaryDirectory(t), 'dek');
+  return { keyBytes, dekBytes, dek, file };
+}
+
+void test('a DEK that node:crypto sealed is exported as it is', async (t) => {
+  const { keyBytes, dekBytes, dek, file } = await exportable(t);
+  await custody.exportDek(await knownSetKey(keyBytes), dek, file);
+  t.same(await readFile(file), dekBytes);
+});
+
+void test('the same of an outer DEK', async (t) => {
+  const { platform, bytes } = await host(t);
+  const { dekBytes, dek, file } = await exportable(t);
+  await custody.exportOuterDek(platform, { ...dek, sealed: sealDek(bytes, dekBytes, AAD) }, file);
+  t.same(await readFile(file), dekBytes);
+});
+
+void test('another platform key exports no outer DEK', async (t) => {
+  const { platform } = await host(t);
+  const { dek, file } = await exportable(t);
+  await t.rejects(custody.exportOuterDek(platform, dek, file), { code: 'ERR_DEK_UNSEAL' });
+  await t.rejects(stat(file), { code: 'ENOENT' });
+});
+
+void test('a wiped set key exports no DEK', async (t) => {
+  const { keyBytes, dek, file } = await exportable(t);
+  const key = await knownSetKey(keyBytes);
+  key.wipe();
+  await t.rejects(custody.exportDek(key, dek, file), { code: 'ERR_SET_KEY_WIPED' });
+  await t.rejects(stat(file), { code: 'ENOENT' });
+});
+
+void test('a DEK is not exported over a file, which the error names', async (t) => {
+  const { keyBytes, dek, file } = await exportable(t);
+  await writeFile(file, 'mine');
+  await t.rejects(custody.exportDek(await knownSetKey(keyBytes), dek, file), {
+    code: 'ERR_KEY_EXPORT_FILE',
+    message: `exporting a DEK: write ${file}: File exists`,
+    fields: { errno: 'EEXIST' },
+  });
+  t.equal(await readFile(file, 'utf8'), 'mine');
+});

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { findInMemory, type Needle } from '../support/core-dump.js';
 import { findAnywhere, needlesOf, needlesOfDouble, passMarker } from '../support/daemon-memory.js';
@@ -49,6 +50,16 @@ void test('keys and plaintext in the memory of the daemon after work on keys', a
     await stack.admin.assignKey('moved', { keyUrl: await createKey(stack, 'moved-key2') });
     await stack.admin.assignKey('moved', {});
     await assertOnlyControl(t, 'moved', [...keys, ...(await needlesOf(stack, 'moved'))]);
+  });
+
+  await t.test('after an export: no key outside secret memory', async (t) => {
+    const { keys } = await withSecrets('exported', true);
+    for (const layer of ['inner', 'outer'] as const) {
+      const file = join(stack.dir, `${layer}.key`);
+      await stack.admin.exportKey('exported', { confirm: 'exported', file, layer });
+      t.equal((await readFile(file)).length, 64);
+    }
+    await assertOnlyControl(t, 'exported', keys);
   });
 
   await t.test('a disk with two layers online: no key outside secret memory', async (t) => {

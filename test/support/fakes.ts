@@ -7,6 +7,7 @@ import {
   publicEncrypt,
   randomBytes,
 } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
 import type { Clock } from '../../src/base/clock.js';
 import { defineErrors, errorTable, KeyholdError } from '../../src/base/errors.js';
 import type { Random } from '../../src/base/random.js';
@@ -194,6 +195,16 @@ export class FakeCustody implements KeyCustody {
     const [from, to] = [fakeKey(request.from), fakeKey(request.to)];
     if (from.wiped || to.wiped) throw new KeyholdError('ERR_SET_KEY_WIPED', 'wiped');
     return seal(to.bytes, openFakeDek(from.bytes, request.dek), request.aad);
+  }
+
+  async exportDek(key: SetKeyHandle, dek: DekToOpen, file: string): Promise<void> {
+    if (key.wiped) throw new KeyholdError('ERR_SET_KEY_WIPED', 'wiped');
+    await writeFile(file, openFakeDek(fakeKey(key).bytes, dek), { flag: 'wx', mode: 0o600 });
+  }
+
+  async exportOuterDek(platform: PlatformKeyHandle, dek: DekToOpen, file: string): Promise<void> {
+    const bytes = openFakeDek(fakePlatformKey(platform).bytes, dek);
+    await writeFile(file, bytes, { flag: 'wx', mode: 0o600 });
   }
 
   sealSetKey(platform: PlatformKeyHandle, key: SetKeyHandle, aad: Uint8Array): SealedSetKey {

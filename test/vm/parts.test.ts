@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { test } from 'tap';
 import { findKernel, parseDepends } from '../support/vm/kernel.js';
 import { findProgram, parseLdd } from '../support/vm/programs.js';
+import { keepLog } from '../support/vm/rig.js';
 import { ReplyParser } from '../support/vm/replies.js';
 
 function readyParser(): ReplyParser {
@@ -83,4 +84,26 @@ void test('ldd: libraries and the loader, not the kernel page', (t) => {
 void test('ldd: a library that is missing is an error', (t) => {
   t.throws(() => parseLdd('\tlibgone.so.1 => not found\n'), { message: /libgone/ });
   t.end();
+});
+
+void test('after a failure the logs are kept whole, and their place and end are said', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'keyhold-kept-'));
+  const daemonLog = join(dir, 'daemon.log');
+  await writeFile(daemonLog, 'what the daemon said\n');
+  const lines = Array.from({ length: 500 }, (_, index) => `line ${String(index)}`);
+  const said: string[] = [];
+  const say = (line: string): void => void said.push(line);
+  const path = await keepLog({ log: lines.join('\n') + '\n', daemonLog, say });
+  t.teardown(() => Promise.all([dir, dirname(path)].map((one) => rm(one, { recursive: true }))));
+  const kept = await readFile(path, 'utf8');
+  t.equal(kept, lines.join('\n') + '\n== daemon\nwhat the daemon said\n');
+  t.match(said[0], path);
+  t.equal(said.at(-2), 'vm| line 499');
+  t.ok(said.every((line) => line.startsWith('vm| ')));
+});
+
+void test('a log of a daemon that has none is kept all the same', async (t) => {
+  const path = await keepLog({ log: 'x\n', daemonLog: '/nonexistent', say: () => undefined });
+  t.teardown(() => rm(dirname(path), { recursive: true }));
+  t.equal(await readFile(path, 'utf8'), 'x\n== daemon\n(none)\n');
 });

@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "core/keys/key_file.h"
 #include "core/keys/openssl_errors.h"
 
 namespace keyhold {
@@ -115,6 +116,11 @@ Result<SecretBuffer> OpenDekWith(const std::function<Result<SecretBuffer>()>& un
     return checked.error();
   }
   return dek;
+}
+
+Status WriteDekFile(const Result<SecretBuffer>& dek, const std::string& path) {
+  if (!dek) return dek.error();
+  return WriteNewKeyFile("write " + path, path, dek.value().bytes());
 }
 
 }  // namespace keyhold

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 
 #include "core/base/result.h"
 #include "core/keys/seal.h"
@@ -51,5 +52,9 @@ Result<NewDek> CreateDekWith(
 /// What `unseal` gives, when it is the DEK that `digest` describes.
 Result<SecretBuffer> OpenDekWith(const std::function<Result<SecretBuffer>()>& unseal,
                                  const DekDigest& digest);
+
+/// Writes a DEK that could be opened to a new file, raw, as `cryptsetup --volume-key-file` wants
+/// it.
+Status WriteDekFile(const Result<SecretBuffer>& dek, const std::string& path);
 
 }  // namespace keyhold

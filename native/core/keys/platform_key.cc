@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "core/io/unique_fd.h"
+#include "core/keys/key_file.h"
 #include "core/keys/openssl_errors.h"
 
 namespace keyhold {
@@ -62,16 +63,6 @@ Status CheckKind(const std::string& operation, const struct stat& status) {
   return Ok();
 }
 
-Status WriteAll(const std::string& operation, int fd, std::span<const uint8_t> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t count = ::write(fd, bytes.data(), bytes.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return SystemError(operation, errno);
-    bytes = bytes.subspan(static_cast<size_t>(count));
-  }
-  return Ok();
-}
-
 /// Exactly as many bytes as `into` has; the file may have become shorter since it was looked at.
 Status ReadAll(const std::string& operation, int fd, std::span<uint8_t> into) {
   size_t done = 0;
@@ -86,26 +77,6 @@ Status ReadAll(const std::string& operation, int fd, std::span<uint8_t> into) {
     done += static_cast<size_t>(count);
   }
   return Ok();
-}
-
-Status SyncDirectoryOf(const std::string& operation, const std::string& path) {
-  const size_t slash = path.rfind('/');
-  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  const UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() < 0 || ::fsync(fd.get()) != 0) {
-    return SystemError(operation + ": sync " + directory, errno);
-  }
-  return Ok();
-}
-
-/// Fills the file that CreateFile has just made.
-Status Fill(const std::string& operation, const std::string& path, int fd,
-            std::span<const uint8_t> key) {
-  // The process's umask may have taken what the owner needs.
-  if (::fchmod(fd, S_IRUSR | S_IWUSR) != 0) return SystemError(operation, errno);
-  if (const Status written = WriteAll(operation, fd, key); !written) return written;
-  if (::fsync(fd) != 0) return SystemError(operation, errno);
-  return SyncDirectoryOf(operation, path);
 }
 
 }  // namespace
@@ -145,13 +116,8 @@ Result<std::shared_ptr<PlatformKey>> PlatformKey::CreateFile(const std::string& 
       return Error{ErrorCode::kCrypto, 0, operation + ": openssl gave no random bytes"};
     }
   }
-  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-                           S_IRUSR | S_IWUSR));
-  if (fd.get() < 0) return SystemError(operation, errno);
-  if (const Status filled = Fill(operation, path, fd.get(), key.value().bytes()); !filled) {
-    ::unlink(path.c_str());
-    return filled.error();
-  }
+  const Status written = WriteNewKeyFile(operation, path, std::as_const(key).value().bytes());
+  if (!written) return written.error();
   return Make(key.Take());
 }
 
@@ -196,6 +162,11 @@ Result<NewDek> PlatformKey::CreateDek(std::span<const uint8_t> aad) const {
 Result<SecretBuffer> PlatformKey::OpenDek(const SealedDek& sealed, std::span<const uint8_t> aad,
                                           const DekDigest& digest) const {
   return OpenDekWith([&] { return UnsealDek(key_.bytes(), sealed, aad); }, digest);
+}
+
+Status PlatformKey::ExportDek(const SealedDek& sealed, std::span<const uint8_t> aad,
+                              const DekDigest& digest, const std::string& path) const {
+  return WriteDekFile(OpenDek(sealed, aad, digest), path);
 }
 
 }  // namespace keyhold

@@ -43,6 +43,8 @@ class PlatformKey {
   Result<NewDek> CreateDek(std::span<const uint8_t> aad) const;
   Result<SecretBuffer> OpenDek(const SealedDek& sealed, std::span<const uint8_t> aad,
                                const DekDigest& digest) const;
+  Status ExportDek(const SealedDek& sealed, std::span<const uint8_t> aad, const DekDigest& digest,
+                   const std::string& path) const;
 
  private:
   PlatformKey(SecretBuffer key, std::string id);

@@ -197,6 +197,11 @@ Result<SealedDek> SetKey::ResealDek(const SealedDek& sealed, std::span<const uin
   return to.SealLocking("reseal dek", dek.value().bytes(), new_aad);
 }
 
+Status SetKey::ExportDek(const SealedDek& sealed, std::span<const uint8_t> aad,
+                         const DekDigest& digest, const std::string& path) const {
+  return WriteDekFile(OpenDek(sealed, aad, digest), path);
+}
+
 bool SetKey::Equals(const SetKey& other) const {
   if (this == &other) return !wiped();  // one mutex cannot be locked twice
   const std::scoped_lock lock(mutex_, other.mutex_);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/base/result.h"
@@ -56,6 +57,10 @@ class SetKey {
   Result<SealedDek> ResealDek(const SealedDek& sealed, std::span<const uint8_t> aad,
                               const DekDigest& digest, const SetKey& to,
                               std::span<const uint8_t> new_aad) const;
+
+  /// Writes the DEK of OpenDek to a new file, as WriteNewKeyFile does. kSystem with the path.
+  Status ExportDek(const SealedDek& sealed, std::span<const uint8_t> aad, const DekDigest& digest,
+                   const std::string& path) const;
 
   bool Equals(const SetKey& other) const;
 

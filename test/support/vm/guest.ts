@@ -124,6 +124,7 @@ async function qemuArguments(
     ...['-display', 'none', '-monitor', 'none', '-no-reboot', '-nodefaults'],
     ...['-serial', `file:${join(options.dir, 'console')}`, '-serial', 'stdio'],
     ...['-netdev', 'user,id=n0', '-device', 'virtio-net-pci,netdev=n0'],
-    ...drives.flatMap((path) => ['-drive', `file=${path},format=raw,if=virtio`]),
+    // A store may be the daemon's for now: it locks it, and the guest waits until it is free.
+    ...drives.flatMap((path) => ['-drive', `file=${path},format=raw,if=virtio,file.locking=off`]),
   ];
 }

@@ -17,6 +17,10 @@ const LOG_LINES_SHOWN = 120;
 export interface RigOptions extends GuestOptions {
   /** Lines of the daemon's configuration by section, besides a TCP listener on loopback. */
   readonly config?: Readonly<Record<string, string>>;
+  /** Its port; left out: any. One that stays the same outlives a restart of the daemon. */
+  readonly port?: number;
+  /** Runs with the daemon before the machine boots, and says what the machine gets besides. */
+  readonly prepare?: (stack: Stack) => Promise<Partial<GuestOptions>>;
 }
 
 interface Test {
@@ -39,18 +43,24 @@ export class VmRig {
   static async start(t: Test, options: RigOptions = {}): Promise<VmRig> {
     tap.setTimeout(VM_TEST_MS_MAX); // of the file
     t.setTimeout(VM_TEST_MS_MAX);
-    const starting = Stack.start();
-    const booting = Guest.boot(options);
+    const starting = startStack(options);
+    const { prepare } = options;
+    const booting =
+      prepare === undefined
+        ? Guest.boot(options)
+        : starting.then(async (stack) => Guest.boot({ ...options, ...(await prepare(stack)) }));
     t.teardown(async () => {
       // What one of them threw, `start` has thrown; the other ends all the same.
       const stack = await starting.catch(() => undefined);
       const guest = await booting.catch(() => undefined);
-      if (guest !== undefined && !t.passing()) await showLog(guest, stack);
+      if (guest !== undefined && !t.passing()) {
+        const daemonLog = join(stack?.dir ?? '', 'daemon.log');
+        await keepLog({ log: await guest.log(), daemonLog, say: (line) => tap.comment(line) });
+      }
       await guest?.stop();
       await stack?.stop();
     });
     const [stack, guest] = await Promise.all([starting, booting]);
-    await configure(stack, { ...options.config });
     return new VmRig(stack, guest);
   }
 
@@ -72,20 +82,35 @@ export class VmRig {
   }
 }
 
-async function configure(stack: Stack, config: Readonly<Record<string, string>>): Promise<void> {
+/** With a TCP listener and what the test adds to the configuration. */
+async function startStack({ config = {}, port = 0 }: RigOptions): Promise<Stack> {
+  const stack = await Stack.start();
   const sections = Object.entries(config).map(([name, lines]) => `\n[${name}]\n${lines}\n`);
-  await stack.reconfigure(
-    (text) => text.replace('[nbd]\n', '[nbd]\nlisten = ["127.0.0.1:0"]\n') + sections.join(''),
-  );
+  const listen = `listen = ["127.0.0.1:${port}"]\n`;
+  try {
+    await stack.reconfigure(
+      (text) => text.replace('[nbd]\n', `[nbd]\n${listen}`) + sections.join(''),
+    );
+  } catch (error) {
+    await stack.stop();
+    throw error;
+  }
+  return stack;
 }
 
-/** As comments of the test's own output, each line marked: .ci/test prints what is marked so. */
-async function showLog(guest: Guest, stack: Stack | undefined): Promise<void> {
-  const log = await guest.log();
-  const daemonLog = join(stack?.dir ?? '', 'daemon.log');
-  const daemon = await readFile(daemonLog, 'utf8').catch(() => '(none)\n');
+/**
+ * Keeps the logs of a machine and its daemon in a file, and says its path and the end of the first.
+ * Each line is marked: .ci/test prints what is marked so. Returns the path.
+ */
+export async function keepLog(logs: {
+  log: string;
+  daemonLog: string;
+  say: (line: string) => void;
+}): Promise<string> {
+  const daemon = await readFile(logs.daemonLog, 'utf8').catch(() => '(none)\n');
   const path = join(await mkdtemp(join(tmpdir(), 'keyhold-vm-log-')), 'log');
-  await writeFile(path, `${log}== daemon\n${daemon}`);
-  tap.comment(`vm| log of the virtual machine, whole in ${path}`);
-  for (const line of log.split('\n').slice(-LOG_LINES_SHOWN)) tap.comment(`vm| ${line}`);
+  await writeFile(path, `${logs.log}== daemon\n${daemon}`);
+  logs.say(`vm| log of the virtual machine, whole in ${path}`);
+  for (const line of logs.log.split('\n').slice(-LOG_LINES_SHOWN)) logs.say(`vm| ${line}`);
+  return path;
 }
