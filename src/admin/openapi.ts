@@ -30,6 +30,7 @@ import {
   purgeReceiptSchema,
   updateSetRequestSchema,
 } from './api-sets.js';
+import { countersSchema } from './api-counters.js';
 import { auditExportSchema } from './api-audit.js';
 import { doctorReportSchema, doctorRequestSchema } from './api-doctor.js';
 
@@ -71,6 +72,7 @@ const NAMED_SCHEMAS = [
   checkResultSchema,
   connectionListSchema,
   connectionViewSchema,
+  countersSchema,
   createDiskRequestSchema,
   createSetRequestSchema,
   diskDetailSchema,

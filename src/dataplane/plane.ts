@@ -279,6 +279,11 @@ export class DataPlane implements DiskPlane {
     return this.#pool.status();
   }
 
+  /** Processor time of each shard's thread since it began; null where the host does not tell. */
+  shardCpuSeconds(): Array<number | null> {
+    return this.#pool.cpuSeconds();
+  }
+
   /** Of each shard, a count that goes on for as long as the shard's loop turns. */
   shardTicks(): number[] {
     return this.#addon.shardTicks(this.#native.id);

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
+import { cpuSecondsOf, createThreadIds } from './shard-threads.js';
 import type { ShardTask } from './shard-worker.js';
 
 /**
@@ -29,6 +30,7 @@ export class ShardPool {
   readonly #onDeath: (index: number, message: string, final: boolean) => void;
   readonly #restarts: number[];
   readonly #alive: boolean[];
+  readonly #threadIds: Int32Array;
   readonly #tasks = new Set<Promise<void>>();
   #stopping = false;
 
@@ -44,6 +46,7 @@ export class ShardPool {
     this.#onDeath = options.onDeath;
     this.#restarts = new Array<number>(options.shards).fill(0);
     this.#alive = new Array<boolean>(options.shards).fill(false);
+    this.#threadIds = createThreadIds(options.shards);
     this.#pool = new Piscina({
       filename: fileURLToPath(new URL('./shard-worker.js', import.meta.url)),
       minThreads: options.shards,
@@ -67,6 +70,11 @@ export class ShardPool {
     }));
   }
 
+  /** Processor time of each shard's thread; null where the host does not tell. */
+  cpuSeconds(): Array<number | null> {
+    return cpuSecondsOf(this.#threadIds);
+  }
+
   /** Call after the plane was told to stop: waits for the shards and ends the workers. */
   async stop(): Promise<void> {
     this.#stopping = true;
@@ -88,7 +96,8 @@ export class ShardPool {
   async #run(index: number): Promise<void> {
     let message = 'its task ended although the plane was not stopped';
     try {
-      await this.#pool.run({ planeId: this.#planeId, index });
+      const threadIds = this.#threadIds;
+      await this.#pool.run({ planeId: this.#planeId, index, threadIds });
     } catch (error) {
       message = messageOf(error);
     }

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { loadAddon } from './load.js';
+import { noteThreadId } from './shard-threads.js';
 
 export interface ShardTask {
   readonly planeId: number;
   readonly index: number;
+  /** Gets the id of the shard's thread, at `index`. */
+  readonly threadIds: Int32Array;
 }
 
 const addon = loadAddon();
@@ -13,5 +16,6 @@ const addon = loadAddon();
  * worker's event loop on purpose; nothing else is scheduled on it. Throws when the shard died.
  */
 export default function runShard(task: ShardTask): void {
+  noteThreadId(task.threadIds, task.index);
   addon.runShard(task.planeId, task.index);
 }
