@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { z } from 'zod';
 import type { AuditServices } from './api-audit.js';
+import type { CounterServices } from './api-counters.js';
 import type { DoctorServices } from './api-doctor.js';
 import type { ConfirmRequest, SetServices } from './api-sets.js';
 import {
@@ -313,7 +314,7 @@ export type HandOver = (adopt: (fd: number, greeting: Uint8Array) => void) => vo
  * checked before a call. Failures are KeyholdErrors; anything else is answered as internal.
  * `caller` is for the audit log; an implementation that needs none leaves the parameter out.
  */
-export interface AdminServices extends SetServices, AuditServices, DoctorServices {
+export interface AdminServices extends SetServices, AuditServices, DoctorServices, CounterServices {
   status(): Promise<Status>;
   listConnections(): Promise<ConnectionView[]>;
 

@@ -46,6 +46,7 @@ import {
   type UpdateSetRequest,
 } from './api-sets.js';
 import type { AuditExportQuery } from './api-audit.js';
+import { type Counters, countersSchema } from './api-counters.js';
 import { type DoctorReport, doctorReportSchema, type DoctorRequest } from './api-doctor.js';
 import { codes } from './errors.js';
 import { NBD_PROTOCOL } from './nbd-protocol.js';
@@ -75,6 +76,7 @@ export class AdminAnswerError extends KeyholdError {
 export interface AdminClient {
   status(): Promise<Status>;
   listConnections(): Promise<ConnectionView[]>;
+  counters(signal?: AbortSignal): Promise<Counters>;
   listSets(): Promise<SetView[]>;
   showSet(name: string): Promise<SetView>;
   createSet(request: CreateSetRequest): Promise<SetView>;
@@ -136,6 +138,7 @@ export function createAdminClient(options: {
   return {
     status: () => get('/v1/status', statusSchema),
     listConnections: async () => (await get('/v1/connections', connectionListSchema)).connections,
+    counters: (signal) => call(link, countersCall, countersSchema, signal),
     listSets: async () => (await get('/v1/sets', setListSchema)).sets,
     showSet: (name) => get(setPath(name), setViewSchema),
     createSet: (body) => post('/v1/sets', setViewSchema, body),
@@ -187,6 +190,7 @@ interface Call {
   readonly body?: unknown;
 }
 
+const countersCall: Call = { method: 'GET', path: '/v1/counters' };
 const openApiCall: Call = { method: 'GET', path: '/v1/openapi.json' };
 
 function setPath(name: string): string {
@@ -197,8 +201,13 @@ function diskPath(name: string): string {
   return `/v1/disks/${encodeURIComponent(name)}`;
 }
 
-async function call<T>(link: Link, what: Call, schema: z.ZodType<T>): Promise<T> {
-  const text = await exchange(link, what);
+async function call<T>(
+  link: Link,
+  what: Call,
+  schema: z.ZodType<T>,
+  ended?: AbortSignal,
+): Promise<T> {
+  const text = await exchange(link, what, ended);
   const parsed = schema.safeParse(parseJson(link, text));
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
@@ -216,8 +225,9 @@ async function callWithoutAnswer(link: Link, what: Call): Promise<void> {
 }
 
 /** One request; the text of a 2xx answer, or the error that the daemon sent. */
-async function exchange(link: Link, what: Call): Promise<string> {
-  const signal = AbortSignal.timeout(link.timeoutMs);
+async function exchange(link: Link, what: Call, ended?: AbortSignal): Promise<string> {
+  const timeout = AbortSignal.timeout(link.timeoutMs);
+  const signal = ended === undefined ? timeout : AbortSignal.any([timeout, ended]);
   const answer = await send(link, what, signal);
   const text = await readAll(link, answer, signal);
   throwIfError(link, what, answer, text);

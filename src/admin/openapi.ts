@@ -32,6 +32,7 @@ import {
   purgeReceiptSchema,
   updateSetRequestSchema,
 } from './api-sets.js';
+import { countersSchema } from './api-counters.js';
 import { auditExportSchema } from './api-audit.js';
 import { doctorReportSchema, doctorRequestSchema } from './api-doctor.js';
 
@@ -75,6 +76,7 @@ const NAMED_SCHEMAS = [
   checkResultSchema,
   connectionListSchema,
   connectionViewSchema,
+  countersSchema,
   createDiskRequestSchema,
   createSetRequestSchema,
   diskDetailSchema,

@@ -17,6 +17,7 @@ import {
   statusSchema,
 } from './api.js';
 import { auditVerifyResultSchema } from './api-audit.js';
+import { countersSchema } from './api-counters.js';
 import { confirmRequestSchema } from './api-sets.js';
 import { type AdminRoute, nameOf, one } from './route.js';
 import { setRoutes } from './routes-sets.js';
@@ -56,6 +57,16 @@ function statusRoutes(): AdminRoute[] {
       status: 200,
       answer: connectionListSchema,
       call: async (services) => ({ connections: await services.listConnections() }),
+    },
+    {
+      method: 'GET',
+      url: '/v1/counters',
+      role: 'operate',
+      operationId: 'counters',
+      summary: 'Counters of every disk and shard, for whoever wants rates',
+      status: 200,
+      answer: countersSchema,
+      call: (services) => services.counters(),
     },
     {
       method: 'POST',

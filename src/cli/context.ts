@@ -4,6 +4,8 @@ import type { AdminClient } from '../admin/client.js';
 import { messageOf } from '../base/errors.js';
 import { EXIT_CODES, type ExitCode } from './exit-codes.js';
 import type { CliIo } from './io.js';
+import { withProgress } from './progress/client.js';
+import { plain } from './text.js';
 import { findAdminSocket, findVaultSocket } from './paths.js';
 
 /** One run of the program: where it reads and writes, and what it will exit with. */
@@ -23,15 +25,20 @@ export interface CommonOptions {
   readonly socket?: string;
 }
 
+/** How to print: for commands that do not talk to a running daemon. */
+export function addOutputOptions(command: Command, json = 'print JSON'): Command {
+  return command
+    .addOption(new Option('--json', json))
+    .addOption(new Option('--no-color', 'no colours, as with NO_COLOR'));
+}
+
 /** The options that every command takes, before or after its name. */
 export function addCommonOptions(command: Command): Command {
-  return command
-    .addOption(new Option('--json', 'print JSON, exactly as the admin API gives it'))
-    .addOption(
-      new Option('--socket <path>', 'admin socket of the daemon (else KEYHOLD_SOCKET)').argParser(
-        notEmpty,
-      ),
-    );
+  return addOutputOptions(command, 'print JSON, exactly as the admin API gives it').addOption(
+    new Option('--socket <path>', 'admin socket of the daemon (else KEYHOLD_SOCKET)').argParser(
+      notEmpty,
+    ),
+  );
 }
 
 /** A leaf command: `usage` is its name with its arguments. */
@@ -48,11 +55,17 @@ export function isJson(command: Command): boolean {
   return command.optsWithGlobals<CommonOptions>().json === true;
 }
 
+/** The admin socket that the command line or the environment names. */
+export function socketOf(context: CliContext, command: Command): string {
+  const { socket } = command.optsWithGlobals<CommonOptions>();
+  return findAdminSocket({ env: context.io.env, socket });
+}
+
 /** A client of the daemon that the command line or the environment names. */
 export async function connect(context: CliContext, command: Command): Promise<AdminClient> {
-  const { socket } = command.optsWithGlobals<CommonOptions>();
   const { createAdminClient } = await import('../admin/client.js');
-  return createAdminClient({ socketPath: findAdminSocket({ env: context.io.env, socket }) });
+  const client = createAdminClient({ socketPath: socketOf(context, command) });
+  return isJson(command) ? client : withProgress(context.io, client);
 }
 
 /** The control socket of the embedded vault that the command line or the environment names. */
@@ -73,9 +86,9 @@ export function printJson(context: CliContext, value: unknown): void {
   context.io.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }
 
-/** For people only: next steps, which `--json` leaves out. */
+/** For people only: the command that comes next, which `--json` leaves out. */
 export function printNext(context: CliContext, command: string): void {
-  context.io.stdout.write(`next: ${command}\n`);
+  context.io.stdout.write(`next: ${plain(command)}\n`);
 }
 
 /** Turns a parser that throws into one whose failure commander reports with the option's name. */

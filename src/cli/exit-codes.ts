@@ -60,6 +60,11 @@ export function exitCodeOf(kind: ErrorKind): ExitCode {
   }
 }
 
+/** Every exit code with what it means. */
+export function exitCodeMeanings(): ReadonlyArray<readonly [ExitCode, string]> {
+  return MEANINGS;
+}
+
 /** The text of `keyhold help exit-codes`. */
 export function describeExitCodes(): string {
   const rows = MEANINGS.map(([code, meaning]) => `  ${String(code).padStart(3)}  ${meaning}`);

@@ -14,11 +14,26 @@ export interface TextSink {
   drained(): Promise<void>;
 }
 
+/** A terminal that is read and written: a whole screen, and keys as they are pressed. */
+export interface Screen {
+  readonly columns: number;
+  readonly rows: number;
+  readonly color: boolean;
+  write(text: string): void;
+  /** Raw: keys come at once, unechoed, Ctrl-C as a key too. */
+  setRaw(raw: boolean): void;
+  /** Each returns what ends it. */
+  onText(listener: (text: string) => void): () => void;
+  onResize(listener: () => void): () => void;
+}
+
 /** What the CLI needs from the process around it; tests hand in their own. */
 export interface CliIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout: TextSink;
   readonly stderr: TextSink;
+  /** Undefined unless a person sits at both ends. */
+  screen(): Screen | undefined;
   nowMs(): number;
   wait(durationMs: number): Promise<void>;
 }
@@ -28,8 +43,33 @@ export function createProcessIo(): CliIo {
     env: process.env,
     stdout: sinkOf(process.stdout, process.env),
     stderr: sinkOf(process.stderr, process.env),
+    screen: () => screenOf(process.stdin, process.stdout, process.env),
     nowMs: () => Date.now(),
     wait: (durationMs) => delay(durationMs),
+  };
+}
+
+/** The same, in one colour. */
+export function withoutColor(io: CliIo): CliIo {
+  const plainSink = (sink: TextSink): TextSink => ({
+    write: (text) => sink.write(text),
+    get columns() {
+      return sink.columns;
+    },
+    color: false,
+    closed: sink.closed,
+    drained: () => sink.drained(),
+  });
+  return {
+    ...io,
+    stdout: plainSink(io.stdout),
+    stderr: plainSink(io.stderr),
+    screen: () => {
+      const screen = io.screen();
+      // Its size is read through the original: a spread would keep what it was.
+      if (screen === undefined) return undefined;
+      return Object.create(screen, { color: { value: false } }) as Screen;
+    },
   };
 }
 
@@ -47,10 +87,45 @@ function sinkOf(stream: NodeJS.WriteStream, env: NodeJS.ProcessEnv): TextSink {
     get columns() {
       return stream.isTTY ? stream.columns : undefined;
     },
-    // https://no-color.org: any value that is not empty.
-    color: stream.isTTY && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb',
+    color: hasColor(stream, env),
     closed: broken.signal,
     drained: () => waitForDrain(stream, broken.signal),
+  };
+}
+
+function hasColor(stream: NodeJS.WriteStream, env: NodeJS.ProcessEnv): boolean {
+  // https://no-color.org: any value that is not empty.
+  return stream.isTTY && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb';
+}
+
+function screenOf(
+  stdin: NodeJS.ReadStream,
+  stdout: NodeJS.WriteStream,
+  env: NodeJS.ProcessEnv,
+): Screen | undefined {
+  if (!stdin.isTTY || !stdout.isTTY || env['TERM'] === 'dumb') return undefined;
+  return {
+    get columns() {
+      return stdout.columns;
+    },
+    get rows() {
+      return stdout.rows;
+    },
+    color: hasColor(stdout, env),
+    write: (text) => void stdout.write(text),
+    setRaw: (raw) => void stdin.setRawMode(raw),
+    onText(listener) {
+      const onData = (data: Buffer): void => listener(data.toString('utf8'));
+      stdin.on('data', onData);
+      return () => {
+        stdin.off('data', onData);
+        stdin.pause(); // or its handle would keep the process alive
+      };
+    },
+    onResize(listener) {
+      stdout.on('resize', listener);
+      return () => stdout.off('resize', listener);
+    },
   };
 }
 

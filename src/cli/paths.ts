@@ -75,3 +75,8 @@ export function nbdUri(disk: string, address: string): string | undefined {
   if (/^(?:0\.0\.0\.0|\[?::\]?|\*):\d+$/.test(address)) return undefined;
   return `nbd://${address}/${encodeURIComponent(disk)}`;
 }
+
+/** Quotes for a POSIX shell what would not stand for itself. */
+export function shellQuote(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}

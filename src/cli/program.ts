@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { readVersion } from '../base/version.js';
 import { addAuditCommands } from './commands/audit.js';
+import { addCompletionCommands } from './commands/completion.js';
 import { addDaemonCommand } from './commands/daemon.js';
 import { addDevCommand } from './commands/dev.js';
 import { addDoctorCommand } from './commands/doctor.js';
@@ -11,6 +12,7 @@ import { addHelpCommand } from './commands/help.js';
 import { addPlatformKeyCommands } from './commands/platform-key.js';
 import { addServeCommand } from './commands/serve.js';
 import { addSetCommands } from './commands/set.js';
+import { addTopCommand } from './commands/top.js';
 import { addReloadCommand } from './commands/reload.js';
 import { addStatusCommand } from './commands/status.js';
 import { addVaultCommands } from './commands/vault.js';
@@ -49,6 +51,7 @@ export function createProgram(context: CliContext): Command {
   addDiskCommands(program, context);
   addSetCommands(program, context);
   addStatusCommand(program, context);
+  addTopCommand(program, context);
   addDoctorCommand(program, context);
   addEventsCommand(program, context);
   addAuditCommands(program, context);
@@ -58,6 +61,7 @@ export function createProgram(context: CliContext): Command {
   addDevCommand(program, context);
   addDaemonCommand(program, context);
   addVaultCommands(program, context);
+  addCompletionCommands(program, context);
   addHelpCommand(program, context);
   return program;
 }

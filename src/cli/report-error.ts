@@ -26,7 +26,12 @@ export async function reportError(io: CliIo, thrown: unknown, json: boolean): Pr
   const failure = await describe(thrown);
   if (json) {
     const { code, kind, message, fields, hint } = failure;
-    const error = { code, kind, message, fields, ...(hint === undefined ? {} : { hint }) };
+    const docs = docsOf(code);
+    const error = {
+      ...{ code, kind, message, fields },
+      ...(hint === undefined ? {} : { hint }),
+      ...(docs === undefined ? {} : { docs }),
+    };
     io.stderr.write(`${JSON.stringify({ error })}\n`);
   } else {
     printFailure(io, failure);
@@ -44,6 +49,13 @@ export function printFailure(
   const text = message.split('\n').map(plain).join('\n  ');
   io.stderr.write(`keyhold: ${paint(io.stderr, 'error', 'red')}: ${text} [${code}]\n`);
   if (hint !== undefined) io.stderr.write(`hint: ${plain(hint)}\n`);
+  const docs = docsOf(code);
+  if (docs !== undefined) io.stderr.write(`docs: ${docs}\n`);
+}
+
+/** Where a declared code is explained; undefined for any other, such as an errno. */
+function docsOf(code: string): string | undefined {
+  return hintFor(code) === undefined ? undefined : `docs/ERRORS.md#${code.toLowerCase()}`;
 }
 
 async function describe(thrown: unknown): Promise<Failure> {

@@ -2,6 +2,9 @@
 import type { TextSink } from './io.js';
 import { type Paint, paint, plain } from './text.js';
 
+/** What a table needs to know of where it goes. */
+export type TableSink = Pick<TextSink, 'columns' | 'color'>;
+
 export interface Column<Row> {
   readonly title: string;
   readonly value: (row: Row) => string;
@@ -11,6 +14,8 @@ export interface Column<Row> {
   readonly widthMin?: number;
   /** Cuts the beginning instead of the end: paths and URLs differ at their end. */
   readonly cut?: 'start';
+  /** Is cut without an ellipsis, since it is a picture. */
+  readonly quiet?: true;
   /** Left out where even shrunk columns do not fit the terminal. */
   readonly optional?: true;
 }
@@ -18,11 +23,12 @@ export interface Column<Row> {
 const GAP = '  ';
 
 /**
- * Rows under titles. On a terminal the table fits its width as far as columns may shrink; in a pipe
- * nothing is ever cut, so that scripts see whole values.
+ * Rows under titles. On a terminal the table fits its width: columns that may shrink do so first,
+ * optional ones go next, and only then the others are cut too. In a pipe nothing is ever cut, so
+ * that scripts see whole values.
  */
 export function formatTable<Row>(
-  sink: TextSink,
+  sink: TableSink,
   columns: ReadonlyArray<Column<Row>>,
   rows: readonly Row[],
 ): string {
@@ -61,12 +67,24 @@ function floorOf<Row>(column: Column<Row>): number {
   return Math.max(column.widthMin ?? Number.POSITIVE_INFINITY, lengthOf(column.title));
 }
 
+function titleWidthOf<Row>({ title }: Column<Row>): number {
+  return lengthOf(title);
+}
+
 function layOutTable<Row>(
-  sink: TextSink,
+  sink: TableSink,
   { columns, cells, widths }: Measured<Row>,
   rows: readonly Row[],
 ): string {
-  if (sink.columns !== undefined) shrink(widths, columns, sink.columns);
+  if (sink.columns !== undefined) {
+    shrink(widths, columns.map(floorOf), sink.columns);
+    shrink(widths, columns.map(titleWidthOf), sink.columns);
+    shrink(
+      widths,
+      columns.map(() => 1),
+      sink.columns,
+    );
+  }
   const titles = layOut(
     columns.map((column) => column.title),
     columns,
@@ -82,18 +100,13 @@ function layOutTable<Row>(
 }
 
 /** Takes columns from the widest shrinkable one, again and again, until the table fits. */
-function shrink<Row>(
-  widths: number[],
-  columns: ReadonlyArray<Column<Row>>,
-  available: number,
-): void {
-  const gaps = GAP.length * (columns.length - 1);
+function shrink(widths: number[], floors: readonly number[], available: number): void {
+  const gaps = GAP.length * (widths.length - 1);
   let excess = widths.reduce((sum, width) => sum + width, gaps) - available;
   while (excess > 0) {
     let widest = -1;
-    columns.forEach((column, index) => {
-      const width = widths[index] ?? 0;
-      if (width > floorOf(column) && width > (widths[widest] ?? 0)) widest = index;
+    widths.forEach((width, index) => {
+      if (width > (floors[index] ?? 0) && width > (widths[widest] ?? 0)) widest = index;
     });
     if (widest < 0) return;
     widths[widest] = (widths[widest] ?? 0) - 1;
@@ -109,7 +122,7 @@ function layOut<Row>(
 ): string {
   const parts = columns.map((column, index) => {
     const width = widths[index] ?? 0;
-    const text = cut(line[index] ?? '', width, column.cut ?? 'end');
+    const text = cut(line[index] ?? '', width, column);
     const padding = ' '.repeat(width - lengthOf(text));
     const shown = decorate(text, column);
     return column.align === 'right' ? padding + shown : shown + padding;
@@ -117,10 +130,15 @@ function layOut<Row>(
   return parts.join(GAP).trimEnd();
 }
 
-function cut(text: string, width: number, side: 'start' | 'end'): string {
+function cut<Row>(text: string, width: number, column: Column<Row>): string {
   const characters = Array.from(text);
   if (characters.length <= width) return text;
-  return side === 'end'
+  if (column.quiet === true) {
+    return column.cut === 'start'
+      ? characters.slice(characters.length - width).join('')
+      : characters.slice(0, width).join('');
+  }
+  return column.cut !== 'start'
     ? `${characters.slice(0, width - 1).join('')}…`
     : `…${characters.slice(characters.length - width + 1).join('')}`;
 }

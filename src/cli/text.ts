@@ -16,7 +16,25 @@ const PAINTS = { red: 31, green: 32, yellow: 33, bold: 1, dim: 2 } as const;
 export type Paint = keyof typeof PAINTS;
 
 /** Colours text when the sink is a terminal that wants it. */
-export function paint(sink: TextSink, text: string, style: Paint | undefined): string {
+export function paint(
+  sink: Pick<TextSink, 'color'>,
+  text: string,
+  style: Paint | undefined,
+): string {
   if (!sink.color || style === undefined) return text;
   return `\u001b[${PAINTS[style]}m${text}\u001b[0m`;
+}
+
+/** At most so many characters of a line that `paint` has coloured; colours take no room. */
+export function clip(line: string, columns: number): string {
+  let room = columns;
+  let clipped = '';
+  for (const [part] of line.matchAll(/\u001b\[[0-9;]*m|[\s\S]/gu)) {
+    if (part.startsWith('\u001b[')) clipped += part;
+    else if (room > 0) {
+      clipped += part;
+      room -= 1;
+    }
+  }
+  return clipped;
 }

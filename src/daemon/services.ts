@@ -29,6 +29,7 @@ import type {
   UpdateSetRequest,
 } from '../admin/api-sets.js';
 import type { AuditExportQuery } from '../admin/api-audit.js';
+import type { Counters } from '../admin/api-counters.js';
 import type { DoctorReport, DoctorRequest } from '../admin/api-doctor.js';
 import type { AuditLog } from '../audit/audit-log.js';
 import type { Clock } from '../base/clock.js';
@@ -40,6 +41,7 @@ import type { ExportRefusal } from '../nbd/exports.js';
 import type { SetService } from '../sets/set-service.js';
 import type { Alarms } from './alarms.js';
 import { viewConnections } from './connections.js';
+import { readCounters } from './counters.js';
 import type { Doctor } from './doctor.js';
 import { codes } from './errors.js';
 import type { Counts } from './reports.js';
@@ -118,6 +120,12 @@ export class DaemonServices implements AdminServices {
 
   listSets(): Promise<SetView[]> {
     return Promise.resolve(this.#options.sets.views());
+  }
+
+  counters(): Promise<Counters> {
+    const { disks, plane, clock, facts } = this.#options;
+    const { startedAtMs } = facts();
+    return Promise.resolve(readCounters({ views: disks.eachView(), plane, clock, startedAtMs }));
   }
 
   async showSet(name: string): Promise<SetView> {

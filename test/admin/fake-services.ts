@@ -10,6 +10,7 @@ import type {
   DiskView,
   Status,
 } from '../../src/admin/api.js';
+import type { Counters } from '../../src/admin/api-counters.js';
 import type { CheckResult, SetView, Impact, PurgeReceipt } from '../../src/admin/api-sets.js';
 
 export const DISK: DiskView = {
@@ -156,6 +157,33 @@ export const STATUS: Status = {
   alarms: [],
 };
 
+export const COUNTERS: Counters = {
+  bootSeconds: 100.5,
+  uptimeSeconds: 3.5,
+  connections: 1,
+  latencyBoundsSeconds: [0.001, 0.01],
+  shards: [{ index: 0, alive: true, cpuSeconds: 0.25 }],
+  disks: [
+    {
+      name: 'd1',
+      set: 's1',
+      state: 'online',
+      reason: null,
+      revoked: false,
+      leaseSecondsLeft: 12.5,
+      clients: 1,
+      inFlight: 2,
+      parked: 0,
+      counters: {
+        read: { requests: 3, bytes: 12_288 },
+        write: { requests: 0, bytes: 0 },
+        otherRequests: 1,
+        latency: [2, 1, 0],
+      },
+    },
+  ],
+};
+
 export interface FakeServices extends AdminServices {
   /** `method(arguments as JSON)`, in order. */
   readonly calls: string[];
@@ -193,6 +221,7 @@ export function createFakeServices(): FakeServices {
     deleteSet: (name) => answer(undefined, 'deleteSet', name),
     listDisks: () => answer([DISK], 'listDisks'),
     listConnections: () => answer([CONNECTION], 'listConnections'),
+    counters: () => answer(COUNTERS, 'counters'),
     showDisk: (name) => answer(DISK_DETAIL, 'showDisk', name),
     changeAllow: (name, change) => answer(ALLOW_RESULT, 'changeAllow', name, change),
     createDisk: (request) => answer(DISK, 'createDisk', request),

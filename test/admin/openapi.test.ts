@@ -32,6 +32,7 @@ void test('the document is OpenAPI 3.1 and names every operation', async (t) => 
     'beginDrill: post /v1/sets/{name}/drill',
     'changeAllow: patch /v1/disks/{name}/allow',
     'checkSet: post /v1/sets/{name}/check',
+    'counters: get /v1/counters',
     'createDisk: post /v1/disks',
     'createSet: post /v1/sets',
     'deleteDisk: delete /v1/disks/{name}',

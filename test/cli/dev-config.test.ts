@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
 import type { VaultReady } from '../../src/cli/commands/vault-serve.js';
-import { formatBanner, shellQuote, summarize } from '../../src/cli/dev/banner.js';
+import { formatBanner, summarize } from '../../src/cli/dev/banner.js';
+import { shellQuote } from '../../src/cli/paths.js';
 import { prepareConfig } from '../../src/cli/dev/config-file.js';
 import { type DevPaths, devPaths } from '../../src/cli/dev/state-directory.js';
 

@@ -6,6 +6,8 @@ import { findAdminSocket, findVaultSocket, nbdUnixUri, nbdUri } from '../../src/
 import { formatTable } from '../../src/cli/table.js';
 import { plain } from '../../src/cli/text.js';
 import { formatLease, formatSpan } from '../../src/cli/views/time.js';
+import { doctorReportSchema } from '../../src/admin/api-doctor.js';
+import { SICK } from './support/doctor-report.js';
 import { FakeAdmin } from './support/fake-admin.js';
 import { cli } from './support/run-cli.js';
 
@@ -74,11 +76,91 @@ void test('a path is cut at its beginning, since its end tells what it is', (t) 
   t.end();
 });
 
-void test('a column that may not shrink stays whole on the narrowest terminal', (t) => {
-  const table = formatTable(sink(4), COLUMNS, [{ a: 'abcdefgh', b: '1234567890' }]);
-  t.match(table, 'abcd…  1234567890');
+void test('a column that may not shrink is cut only where the others have given all', (t) => {
+  const row = [{ a: 'abcdefgh', b: '1234567890' }];
+  t.match(formatTable(sink(17), COLUMNS, row), 'abcd…  1234567890');
+  t.match(formatTable(sink(16), COLUMNS, row), 'abcd…  12345678…');
+  t.match(formatTable(sink(4), COLUMNS, row), '…  …');
   t.end();
 });
+
+void test('a column that is a picture is cut without an ellipsis', (t) => {
+  const picture = { title: 'P', value: () => '▁▂▃▄▅', widthMin: 2, quiet: true as const };
+  t.match(formatTable(sink(3), [picture], [{}]), /^▁▂▃$/m);
+  const end = { ...picture, cut: 'start' as const };
+  t.match(formatTable(sink(3), [end], [{}]), /^▃▄▅$/m);
+  t.end();
+});
+
+for (const columns of [40, 60, 80, 120]) {
+  void test(`every table fits a terminal of ${columns} columns`, async (t) => {
+    const fake = await FakeAdmin.start();
+    t.teardown(() => fake.stop());
+    fake.answer('POST /v1/doctor', SICK, doctorReportSchema);
+    for (const command of [
+      'disk list',
+      'set list',
+      'status --connections',
+      'set impact demo',
+      'doctor',
+    ]) {
+      const args = [...command.split(' '), '--socket', fake.socketPath];
+      const { status, stdout } = await cli(args, { columns });
+      t.equal(status, command === 'doctor' ? 5 : 0, command);
+      const rows = stdout
+        .split('\n')
+        .filter((line) => /\S {2}\S/.test(line) && !line.startsWith('  '));
+      for (const row of rows) t.ok(Array.from(row).length <= columns, `${command}: ${row}`);
+    }
+  });
+}
+
+void test('--no-color keeps a terminal plain, wherever it stands, and NO_COLOR too', async (t) => {
+  const fake = await FakeAdmin.start();
+  t.teardown(() => fake.stop());
+  const socket = ['--socket', fake.socketPath];
+  const terminal = { color: true, columns: 120 };
+  t.notMatch((await cli(['disk', 'list', '--no-color', ...socket], terminal)).stdout, '\u001b');
+  t.notMatch((await cli(['--no-color', 'disk', 'list', ...socket], terminal)).stdout, '\u001b');
+  const failed = await cli(['disk', 'list', '--no-color', '--socket', '/none/x'], terminal);
+  t.notMatch(failed.stderr, '\u001b');
+  t.match((await cli(['disk', 'list', ...socket], terminal)).stdout, '\u001b');
+});
+
+void test('--json is never coloured and tells no next command', async (t) => {
+  const fake = await FakeAdmin.start();
+  t.teardown(() => fake.stop());
+  const socket = ['--json', '--socket', fake.socketPath];
+  const commands = ['disk attach demo', 'disk detach demo', 'set rotate demo', 'set check demo'];
+  for (const command of commands) {
+    const args = [...command.split(' '), ...socket];
+    const { stdout, stderr } = await cli(args, { color: true, columns: 120 });
+    t.notMatch(stdout, /\u001b|next:/);
+    t.ok(JSON.parse(stdout), command);
+    t.equal(stderr, '');
+  }
+});
+
+for (const [command, next] of [
+  ['disk attach demo', 'nbd-client -unix /run/keyhold/nbd.sock -N demo /dev/nbd0'],
+  ['disk detach demo', 'keyhold disk attach demo'],
+  ['disk move demo --set demo', 'keyhold set show demo'],
+  ['disk erase demo --confirm demo', 'keyhold disk delete demo'],
+  [
+    'set rotate demo',
+    `keyhold set impact demo --key-version 0123456789abcdef0123456789abcdef-older`,
+  ],
+  ['set assign-key demo --platform', 'keyhold set impact demo --key-version '],
+  ['set update demo --on-revoke restart', 'keyhold set impact demo'],
+  ['set purge demo --confirm demo', 'keyhold disk delete demo'],
+] as const) {
+  void test(`${command} says what comes next`, async (t) => {
+    const fake = await FakeAdmin.start();
+    t.teardown(() => fake.stop());
+    const { stdout } = await cli([...command.split(' '), '--socket', fake.socketPath]);
+    t.ok(stdout.includes(`\nnext: ${next}`) || stdout.startsWith(`next: ${next}`), stdout);
+  });
+}
 
 void test('nothing that is printed through plain() is a control character', (t) => {
   fc.assert(

@@ -158,7 +158,6 @@ void test('transcript: status, events and audit, as a person sees them', async (
   const { fake, transcript } = await set(t);
   await transcript.run('status');
   await transcript.run('events', '--count', '1');
-  await transcript.run('events', '--follow');
   await transcript.run('events', '--json');
   await transcript.run('audit', 'verify');
   const firstBad = { line: 3, expected: 'aa', actual: 'bb' };
@@ -202,6 +201,9 @@ void test('transcript: every usage error names what is wrong and exits with 2', 
     ['set', 'create', 's', '--key', 'u', '--probe-interval', '5 days'],
     ['events', '--count', '0'],
     ['events', '--count', '1', '--follow'],
+    ['events', '--disk', ''],
+    ['top', '--interval', '1ms'],
+    ['completion', 'tcsh'],
     ['vault', 'key', 'create', 'k', '--kty', 'DSA'],
     ['vault', 'key', 'create', 'k', '--size', '512'],
     ['vault', 'serve', '--listen', 'nowhere'],
@@ -234,7 +236,9 @@ void test('transcript: help of every command', async (t) => {
     ],
     ...[
       'status',
+      'top',
       'events',
+      'completion',
       'doctor',
       'audit verify',
       'audit export',

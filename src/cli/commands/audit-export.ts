@@ -4,9 +4,10 @@ import { createReadStream } from 'node:fs';
 import { auditExportSchema } from '../../admin/api-audit.js';
 import { writeStreamAtomic } from '../../base/atomic-stream.js';
 import { codeOf, KeyholdError, messageOf } from '../../base/errors.js';
-import { type CliContext, isJson, print, printJson } from '../context.js';
+import { type CliContext, isJson, print, printJson, printNext } from '../context.js';
 import { codes } from '../errors.js';
 import { EXIT_CODES } from '../exit-codes.js';
+import { shellQuote } from '../paths.js';
 import { plain } from '../text.js';
 
 /** Whoever may read the log may read this, and nobody else. */
@@ -50,6 +51,7 @@ export async function exportTo(
   const range =
     first === null || last === null ? 'no records' : `records ${first.seq} to ${last.seq}`;
   print(context, `${plain(output)}: ${range}, the log is ${chain.ok ? 'sound' : 'NOT sound'}\n`);
+  printNext(context, `keyhold audit verify ${shellQuote(output)}`);
 }
 
 async function writeFile(

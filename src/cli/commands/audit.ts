@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+import { stat } from 'node:fs/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { AuditExportQuery } from '../../admin/api-audit.js';
 import type { AuditVerifyResult } from '../../admin/api-audit.js';
+import type { FileReport } from '../../audit/verify-file.js';
 import { parseDurationMs } from '../../base/units.js';
 import {
   addCommand,
@@ -14,6 +16,7 @@ import {
   printJson,
 } from '../context.js';
 import { EXIT_CODES } from '../exit-codes.js';
+import { showProgress, type Task } from '../progress/progress.js';
 import { plain } from '../text.js';
 import { formatFileReport } from '../views/audit.js';
 import { exportTo } from './audit-export.js';
@@ -45,17 +48,40 @@ function addVerify(audit: Command, context: CliContext): void {
       const { verifyFile } = await import('../../audit/verify-file.js');
       const { readAnchors } = await import('../../audit/anchor-file.js');
       const { readFileInPieces } = await import('./audit-export.js');
+      const read = { bytes: 0 };
       const anchors =
         options.anchors === undefined ? undefined : await readAnchors(options.anchors);
       const pieces =
         file === undefined
           ? await (await connect(context, command)).exportAudit({})
-          : readFileInPieces(file);
-      const report = await verifyFile(pieces, anchors);
+          : countBytes(readFileInPieces(file), read);
+      const verify = (): Promise<FileReport> => verifyFile(pieces, anchors);
+      const report =
+        file === undefined || isJson(command)
+          ? await verify()
+          : await showProgress(context.io.stderr, taskOf(file, read), verify);
       if (!report.ok) context.exitCode = EXIT_CODES.integrity;
       if (isJson(command)) printJson(context, report);
       else print(context, formatFileReport(file ?? 'the log of the daemon', report));
     });
+}
+
+/** A file that is read shows how much of it is. */
+function taskOf(file: string, read: { readonly bytes: number }): Task {
+  return {
+    doing: `verifying ${file}`,
+    look: async () => ({ done: read.bytes, total: (await stat(file)).size }),
+  };
+}
+
+async function* countBytes(
+  pieces: AsyncIterable<Buffer>,
+  read: { bytes: number },
+): AsyncGenerator<Buffer> {
+  for await (const piece of pieces) {
+    read.bytes += piece.length;
+    yield piece;
+  }
 }
 
 function showVerified(context: CliContext, command: Command, result: AuditVerifyResult): void {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Command, Option } from 'commander';
-import { type CliContext, notEmpty } from '../context.js';
+import { addOutputOptions, type CliContext, notEmpty } from '../context.js';
 import type { ExitCode } from '../exit-codes.js';
 import { stopOnStdinEnd } from '../parent-watch.js';
 
 export function addDaemonCommand(program: Command, context: CliContext): void {
-  program
-    .command('daemon')
+  addOutputOptions(program.command('daemon'), 'for symmetry: it logs JSON, one object a line')
     .description('run the daemon in the foreground')
     .addOption(
       new Option('--config <file>', 'configuration file')

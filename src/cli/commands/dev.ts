@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
-import { type CliContext, notEmpty, print, wholeNumber } from '../context.js';
+import { addOutputOptions, type CliContext, notEmpty, print, wholeNumber } from '../context.js';
 import { defaultDevDirectory } from '../paths.js';
 
 interface DevOptions {
@@ -12,8 +12,7 @@ interface DevOptions {
 }
 
 export function addDevCommand(program: Command, context: CliContext): void {
-  program
-    .command('dev')
+  addOutputOptions(program.command('dev'), 'print what runs where as JSON on one line')
     .description('run everything on this machine: embedded vault, daemon, a demo disk')
     .addOption(
       new Option(
@@ -28,7 +27,6 @@ export function addDevCommand(program: Command, context: CliContext): void {
         'serves metrics on this port of 127.0.0.1; 0: any free one',
       ).argParser(wholeNumber({ min: 0, max: 65_535 })),
     )
-    .addOption(new Option('--json', 'print what runs where as JSON on one line'))
     .action(async (options: DevOptions) => {
       const { devPaths } = await import('../dev/state-directory.js');
       const paths = devPaths(options.state ?? defaultDevDirectory(context.io.env));

@@ -30,8 +30,12 @@ export function addDiskKeyCommands(disk: Command, context: CliContext): void {
     )
     .action(async (name: string, { set }: { set: string }, command: Command) => {
       const view = await (await connect(context, command)).moveDisk(name, { set });
-      if (isJson(command)) printJson(context, view);
-      else print(context, `disk ${plain(view.name)} belongs to set ${plain(view.set)}\n`);
+      if (isJson(command)) {
+        printJson(context, view);
+        return;
+      }
+      print(context, `disk ${plain(view.name)} belongs to set ${plain(view.set)}\n`);
+      printNext(context, `keyhold set show ${view.set}`);
     });
   addCommand(disk, 'erase <name>', 'destroy the key of an offline disk: its data is gone for ever')
     .addOption(
@@ -39,8 +43,12 @@ export function addDiskKeyCommands(disk: Command, context: CliContext): void {
     )
     .action(async (name: string, { confirm }: { confirm: string }, command: Command) => {
       const view = await (await connect(context, command)).eraseDisk(name, { confirm });
-      if (isJson(command)) printJson(context, view);
-      else print(context, `disk ${plain(view.name)}: ${stateOf(view)}\n`);
+      if (isJson(command)) {
+        printJson(context, view);
+        return;
+      }
+      print(context, `disk ${plain(view.name)}: ${stateOf(view)}\n`);
+      printNext(context, `keyhold disk delete ${view.name}`);
     });
   addExport(disk, context);
 }

@@ -19,7 +19,7 @@ import {
 } from '../context.js';
 import { codes } from '../errors.js';
 import { EXIT_CODES, type ExitCode } from '../exit-codes.js';
-import { nbdUri } from '../paths.js';
+import { nbdUri, shellQuote } from '../paths.js';
 import { printFailure } from '../report-error.js';
 import { plain } from '../text.js';
 import { addDiskKeyCommands } from './disk-keys.js';
@@ -64,8 +64,12 @@ export function addDiskCommands(program: Command, context: CliContext): void {
   addCommand(disk, 'detach <name>', 'take a disk offline: wipe its key, end its sessions').action(
     async (name: string, _options: object, command: Command) => {
       const view = await (await connect(context, command)).detachDisk(name);
-      if (isJson(command)) printJson(context, view);
-      else print(context, `disk ${plain(view.name)}: ${stateOf(view)}\n`);
+      if (isJson(command)) {
+        printJson(context, view);
+        return;
+      }
+      print(context, `disk ${plain(view.name)}: ${stateOf(view)}\n`);
+      printNext(context, `keyhold disk attach ${view.name}`);
     },
   );
   addCommand(disk, 'restart <name>', 'detach and attach: needs the key again').action(
@@ -160,7 +164,7 @@ function addCreate(disk: Command, context: CliContext): void {
         printJson(context, view);
       } else {
         print(context, `disk ${plain(view.name)} created in ${plain(view.store)}\n`);
-        printNext(context, `keyhold disk attach ${plain(view.name)}`);
+        printNext(context, `keyhold disk attach ${view.name}`);
       }
     });
 }
@@ -186,10 +190,14 @@ async function reportAttached(
     return;
   }
   print(context, `disk ${name}: ${stateOf(view)}\n`);
-  for (const address of (await client.status()).nbd) {
+  const { nbd } = await client.status();
+  for (const address of nbd) {
     const uri = nbdUri(view.name, address);
     if (uri !== undefined) print(context, `${plain(uri)}\n`);
   }
+  const socket = nbd.find((address) => address.startsWith('unix:'))?.slice('unix:'.length);
+  if (socket === undefined) printNext(context, 'keyhold top');
+  else printNext(context, `nbd-client -unix ${shellQuote(socket)} -N ${view.name} /dev/nbd0`);
 }
 
 function exitCodeOfDisk({ state, reason }: DiskView): ExitCode {

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
-import { type CliContext, print } from '../context.js';
-import { describeExitCodes } from '../exit-codes.js';
+import { addOutputOptions, type CliContext, isJson, print, printJson } from '../context.js';
+import { describeExitCodes, exitCodeMeanings } from '../exit-codes.js';
+import { readTree } from '../tree.js';
 
 export function addHelpCommand(program: Command, context: CliContext): void {
-  program
-    .command('help [command...]')
+  addOutputOptions(program.command('help [command...]'), 'print the command line as JSON')
     .description('show help for a command, or: keyhold help exit-codes')
-    .action((path: string[]) => {
+    .action((path: string[], _options: object, command: Command) => {
+      const json = isJson(command);
       if (path.join(' ') === 'exit-codes') {
-        print(context, `${describeExitCodes()}\n`);
+        const codes = exitCodeMeanings().map(([code, meaning]) => ({ code, meaning }));
+        if (json) printJson(context, { exitCodes: codes });
+        else print(context, `${describeExitCodes()}\n`);
         return;
       }
-      path.reduce((command, name) => find(command, name), program).outputHelp();
+      const found = path.reduce((parent, name) => find(parent, name), program);
+      if (json) printJson(context, readTree(found, path));
+      else found.outputHelp();
     });
 }
 

@@ -11,8 +11,11 @@ import {
   parsedBy,
   print,
   printJson,
+  printNext,
 } from '../context.js';
+import type { DrillOptions } from '../drill/run.js';
 import { EXIT_CODES } from '../exit-codes.js';
+import { showProgress } from '../progress/progress.js';
 import { plain } from '../text.js';
 import { addVaultCommand, connectVault } from './vault-common.js';
 
@@ -61,7 +64,7 @@ async function drill(
       ? simulatedHands(client, { set: name, scenario })
       : embeddedHands(await connectVault(context, command), { kids, scenario });
   const json = isJson(command);
-  const report = await runDrill({
+  const drillOptions: DrillOptions = {
     client,
     io: context.io,
     set: name,
@@ -69,9 +72,16 @@ async function drill(
     hands,
     ...(timeout === undefined ? {} : { timeoutMs: timeout }),
     onStep: ({ atMs, what }) => {
-      if (!json) print(context, `${(atMs / 1000).toFixed(3).padStart(9)} s  ${plain(what)}\n`);
+      if (json) return;
+      // The picture of what goes on stands on the same line of a terminal until it is drawn anew.
+      if (context.io.stderr.columns !== undefined) context.io.stderr.write('\r\u001b[K');
+      print(context, `${(atMs / 1000).toFixed(3).padStart(9)} s  ${plain(what)}\n`);
     },
-  });
+  };
+  const task = { doing: `waiting for the disks of set ${name} to do what is foretold` };
+  const report = json
+    ? await runDrill(drillOptions)
+    : await showProgress(context.io.stderr, task, () => runDrill(drillOptions));
   if (!report.passed) context.exitCode = EXIT_CODES.conflict;
   if (options.report !== undefined) {
     const text = options.report.endsWith('.json')
@@ -79,6 +89,10 @@ async function drill(
       : formatReport(report);
     await writeFile(options.report, text);
   }
-  if (json) printJson(context, report);
-  else print(context, `\n${formatReport(report).split('\n').map(plain).join('\n')}`);
+  if (json) {
+    printJson(context, report);
+    return;
+  }
+  print(context, `\n${formatReport(report).split('\n').map(plain).join('\n')}`);
+  if (!report.passed) printNext(context, `keyhold doctor ${name}`);
 }

@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Command, Option } from 'commander';
-import { type Impact, SCENARIOS } from '../../admin/api-sets.js';
+import { type Impact, SCENARIOS, type SetView } from '../../admin/api-sets.js';
 import { KeyholdError } from '../../base/errors.js';
-import { addCommand, type CliContext, connect, isJson, print, printJson } from '../context.js';
+import {
+  addCommand,
+  type CliContext,
+  connect,
+  isJson,
+  print,
+  printJson,
+  printNext,
+} from '../context.js';
 import { codes } from '../errors.js';
 import { EXIT_CODES } from '../exit-codes.js';
 import { formatImpact, formatPurge } from '../views/set-keys.js';
@@ -14,7 +22,7 @@ export function addKeyCommands(set: Command, context: CliContext): void {
     async (name: string, _options: object, command: Command) => {
       const view = await (await connect(context, command)).rotateSet(name);
       if (isJson(command)) printJson(context, view);
-      else print(context, formatSet(context.io, view));
+      else printRewrapped(context, view);
     },
   );
   addAssign(set, context);
@@ -45,9 +53,21 @@ function addAssign(set: Command, context: CliContext): void {
         const client = await connect(context, command);
         const view = await client.assignKey(name, { ...target, ...slot });
         if (isJson(command)) printJson(context, view);
-        else print(context, formatSet(context.io, view));
+        else printRewrapped(context, view);
       },
     );
+}
+
+/** An old version that nothing needs any more is what one wants to be rid of next. */
+function printRewrapped(context: CliContext, view: SetView): void {
+  print(context, formatSet(context.io, view));
+  const old = [...view.keys.filter(({ role }) => role !== 'current'), ...view.retired];
+  const version = old
+    .find(({ safeToDisable }) => safeToDisable === true)
+    ?.id.split('/')
+    .at(-1);
+  const set = `keyhold set ${version === undefined ? 'show' : 'impact'} ${view.name}`;
+  printNext(context, version === undefined ? set : `${set} --key-version ${version}`);
 }
 
 function addImpact(set: Command, context: CliContext): void {
@@ -86,7 +106,14 @@ function addPurge(set: Command, context: CliContext): void {
     .action(async (name: string, { confirm }: { confirm: string }, command: Command) => {
       const receipt = await (await connect(context, command)).purgeSet(name, { confirm });
       if (receipt.finishedAt === null) context.exitCode = EXIT_CODES.unavailable;
-      if (isJson(command)) printJson(context, receipt);
-      else print(context, formatPurge(name, receipt));
+      if (isJson(command)) {
+        printJson(context, receipt);
+        return;
+      }
+      print(context, formatPurge(name, receipt));
+      const [disk] = receipt.erased;
+      if (receipt.finishedAt === null) printNext(context, `keyhold set show ${name}`);
+      else if (disk === undefined) printNext(context, `keyhold set delete ${name}`);
+      else printNext(context, `keyhold disk delete ${disk}`);
     });
 }

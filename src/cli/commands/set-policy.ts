@@ -130,7 +130,7 @@ export function addCreateCommand(set: Command, context: CliContext): void {
     }
     const on = view.keys.map(({ id }) => id).join(' and ') || 'the platform key of this host';
     print(context, `set ${plain(view.name)} created on ${plain(on)}\n`);
-    printNext(context, `keyhold disk create NAME --set ${plain(view.name)} --size 10G`);
+    printNext(context, `keyhold disk create NAME --set ${view.name} --size 10G`);
   });
 }
 
@@ -154,8 +154,12 @@ export function addUpdateCommand(set: Command, context: CliContext): void {
         holdOnHeal: wished ? options.holdOnHeal : undefined,
       });
       const view = await (await connect(context, own)).updateSet(name, changes);
-      if (isJson(own)) printJson(context, view);
-      else print(context, formatSet(context.io, view));
+      if (isJson(own)) {
+        printJson(context, view);
+        return;
+      }
+      print(context, formatSet(context.io, view));
+      printNext(context, `keyhold set impact ${view.name}`);
     },
   );
 }

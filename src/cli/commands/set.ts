@@ -10,6 +10,7 @@ import {
   isJson,
   print,
   printJson,
+  printNext,
 } from '../context.js';
 import { EXIT_CODES, type ExitCode } from '../exit-codes.js';
 import { plain } from '../text.js';
@@ -41,8 +42,12 @@ export function addSetCommands(program: Command, context: CliContext): void {
     .action(async (name: string, _options: object, command: Command) => {
       const result = await (await connect(context, command)).checkSet(name);
       context.exitCode = exitCodeOfCheck(result);
-      if (isJson(command)) printJson(context, result);
-      else print(context, formatCheck(context.io, result));
+      if (isJson(command)) {
+        printJson(context, result);
+        return;
+      }
+      print(context, formatCheck(context.io, result));
+      if (context.exitCode !== EXIT_CODES.ok) printNext(context, `keyhold doctor ${result.set}`);
     });
   addCommand(set, 'delete <name>', 'delete a set that no disk belongs to').action(
     async (name: string, _options: object, command: Command) => {

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { type Command, Option } from 'commander';
 import { KeyholdError } from '../../base/errors.js';
-import { type CliContext, notEmpty, print } from '../context.js';
+import { addOutputOptions, type CliContext, notEmpty, print } from '../context.js';
 import { codes } from '../errors.js';
 import { stopOnStdinEnd } from '../parent-watch.js';
 import { defaultDevDirectory } from '../paths.js';
@@ -27,8 +27,10 @@ interface ServeOptions {
 }
 
 export function addVaultServeCommand(vault: Command, context: CliContext): void {
-  vault
-    .command('serve')
+  addOutputOptions(
+    vault.command('serve'),
+    'for symmetry: the one line that it prints is JSON anyway',
+  )
     .description('run the embedded vault in the foreground; loopback only')
     .addOption(
       new Option('--state <dir>', 'keys, certificates and control socket').argParser(notEmpty),
@@ -38,7 +40,6 @@ export function addVaultServeCommand(vault: Command, context: CliContext): void 
         parseListen,
       ),
     )
-    .addOption(new Option('--json', 'for symmetry: the one line that it prints is JSON anyway'))
     .addOption(stopOnStdinEndOption())
     .action(async (options: ServeOptions) => {
       // Before the start, so that a signal that comes early is not lost.

@@ -74,7 +74,7 @@ function addKeyCreate(vault: Command, context: CliContext): void {
         ...(disabled === undefined ? {} : { enabled: false }),
       });
       reportKey(context, command, info);
-      if (!isJson(command)) printNext(context, `keyhold set create NAME --key ${plain(info.id)}`);
+      if (!isJson(command)) printNext(context, `keyhold set create NAME --key ${info.id}`);
     });
 }
 
@@ -112,24 +112,26 @@ function addViews(vault: Command, context: CliContext): void {
 }
 
 function addKeyActions(vault: Command, context: CliContext): void {
-  const add = (name: string, description: string, action: KeyAction): Command =>
+  const add = (name: string, description: string, action: KeyAction, next?: string): Command =>
     addVaultCommand(vault, `${name} <key>`, description).action(
       async (key: string, { version }: { version?: string }, command: Command) => {
         const client = await connectVault(context, command);
         reportKey(context, command, await action(client, key, version));
+        if (!isJson(command) && next !== undefined) printNext(context, `keyhold ${next} ${key}`);
       },
     );
   const version = (): Option =>
     new Option('--version <version>', '"all", or a version (else the newest)').argParser(notEmpty);
   const choice = (text?: string): { version?: string } =>
     text === undefined ? {} : { version: text };
-  add('disable', 'disable a key: its disks go offline', (client, key, text) =>
-    client.disableKey(key, choice(text)),
-  ).addOption(version());
+  const disable: KeyAction = (client, key, text) => client.disableKey(key, choice(text));
+  const description = 'disable a key: its disks go offline';
+  add('disable', description, disable, 'vault enable').addOption(version());
   add('enable', 'enable a key: its disks heal', (client, key, text) =>
     client.enableKey(key, choice(text)),
   ).addOption(version());
-  add('delete', 'delete a key; it can be recovered', (client, key) => client.deleteKey(key));
+  const remove: KeyAction = (client, key) => client.deleteKey(key);
+  add('delete', 'delete a key; it can be recovered', remove, 'vault recover');
   add('recover', 'bring a deleted key back', (client, key) => client.recoverKey(key));
   add('rotate', 'make a new version of a key', (client, key) => client.rotateKey(key));
   addVaultCommand(vault, 'purge <key>', 'destroy a deleted key, if the vault allows it').action(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { findAdminSocket, findVaultSocket, nbdUnixUri } from '../paths.js';
+import { findAdminSocket, findVaultSocket, nbdUnixUri, shellQuote } from '../paths.js';
 import { formatFields } from '../table.js';
 import { DEMO_DISK, DEMO_KEY } from './demo.js';
 import type { DevPaths } from './state-directory.js';
@@ -57,9 +57,4 @@ export function formatBanner(
     ['watch', uri === null ? `npx keyhold status${admin}` : `npx keyhold disk show demo${admin}`],
   ]);
   return `\nkeyhold runs in ${summary.directory}; Ctrl-C stops it, the disks stay.\n\n${fields}\n`;
-}
-
-/** Quotes for a POSIX shell what would not stand for itself. */
-export function shellQuote(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -8,13 +8,23 @@ import { type Paint, paint, plain } from '../text.js';
 import { formatClients } from './connection.js';
 import { formatAge, formatLease, formatSince } from './time.js';
 
+export type DiskState = DiskView['state'];
+
+/** As much of a disk as says how it is. */
+export interface StatedDisk {
+  readonly state: DiskState;
+  readonly reason: string | null;
+  readonly revoked: boolean;
+}
+
 /** `online`, `online, revoked`, `offline (key-disabled)`: state, reason and mark in one. */
-export function stateOf(disk: DiskView): string {
+export function stateOf(disk: StatedDisk): string {
   const reason = disk.reason === null ? '' : ` (${disk.reason})`;
   return `${disk.state}${reason}${disk.revoked ? ', revoked' : ''}`;
 }
 
-function paintOf(disk: DiskView): Paint | undefined {
+/** Green is as it should be, red wants somebody. */
+export function paintOf(disk: StatedDisk): Paint | undefined {
   switch (disk.state) {
     case 'online':
       return disk.revoked ? 'yellow' : 'green';

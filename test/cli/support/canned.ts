@@ -6,6 +6,7 @@ import type {
   ReloadResult,
   Status,
 } from '../../../src/admin/api.js';
+import type { Counters, DiskCounters } from '../../../src/admin/api-counters.js';
 import type { AuditVerifyResult } from '../../../src/admin/api-audit.js';
 import type { CheckResult, Impact, PurgeReceipt, SetView } from '../../../src/admin/api-sets.js';
 
@@ -294,3 +295,50 @@ export const EVENTS: AdminEvent[] = [
   { seq: 7, time: '2026-01-01T12:00:00.000Z', kind: 'disk-online', disk: 'demo', clients: 0 },
   { seq: 8, time: '2026-01-01T12:00:01.000Z', kind: 'probe', set: 'demo', message: 'two words' },
 ];
+
+const BUSY_DISK: DiskCounters = {
+  name: 'demo',
+  set: 'demo',
+  state: 'online',
+  reason: null,
+  revoked: false,
+  leaseSecondsLeft: 853.4,
+  clients: 2,
+  inFlight: 3,
+  parked: 0,
+  counters: null,
+};
+
+/** A look `seconds` after the first one: demo reads 1 MiB/s and writes 4 KiB/s, db01 is offline. */
+export function countersAt(seconds: number): Counters {
+  return {
+    bootSeconds: 1000 + seconds,
+    uptimeSeconds: 43_200 + seconds,
+    connections: 2,
+    latencyBoundsSeconds: [0.0001, 0.001, 0.01],
+    shards: [
+      { index: 0, alive: true, cpuSeconds: 50 + seconds / 2 },
+      { index: 1, alive: false, cpuSeconds: 7 },
+    ],
+    disks: [
+      {
+        ...BUSY_DISK,
+        counters: {
+          read: { requests: 500 + 256 * seconds, bytes: 2 ** 20 * (7 + seconds) },
+          write: { requests: seconds, bytes: 4096 * seconds },
+          otherRequests: seconds,
+          latency: [200 * seconds, 56 * seconds, seconds, 0],
+        },
+      },
+      {
+        ...BUSY_DISK,
+        name: 'db01',
+        state: 'offline',
+        reason: 'key-disabled',
+        leaseSecondsLeft: 0,
+        clients: 0,
+        inFlight: 0,
+      },
+    ],
+  };
+}

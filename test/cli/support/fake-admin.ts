@@ -18,6 +18,7 @@ import {
   eventSchema,
   statusSchema,
 } from '../../../src/admin/api.js';
+import { type Counters, countersSchema } from '../../../src/admin/api-counters.js';
 import { auditVerifyResultSchema } from '../../../src/admin/api-audit.js';
 import {
   checkResultSchema,
@@ -42,6 +43,7 @@ import {
   IMPACT,
   PURGED,
   CHECK,
+  countersAt,
   STATUS,
   SOUND_AUDIT,
   RELOADED,
@@ -54,7 +56,8 @@ export interface Seen {
   readonly body: unknown;
 }
 
-type Answer = { status: number; body?: unknown } | { events: readonly AdminEvent[] };
+type Answer =
+  { status: number; body?: unknown } | { events: readonly AdminEvent[] } | { sequence: unknown[] };
 
 /**
  * An admin server that gives canned answers over a real unix socket. Every answer is checked
@@ -75,6 +78,7 @@ export class FakeAdmin {
     this.answer('GET /v1/sets', { sets: [GRANTED_SET, DENIED_SET] }, setListSchema);
     this.disk(ONLINE_DISK, { connections: [LOCAL_CONNECTION, TLS_CONNECTION] });
     for (const disk of [DENIED_DISK, NEW_DISK]) this.disk(disk);
+    this.counters(countersAt(0), countersAt(1), countersAt(2));
     this.connections([LOCAL_CONNECTION, TLS_CONNECTION, NEGOTIATING]);
     for (const set of [GRANTED_SET, DENIED_SET]) this.set(set);
     this.answer('POST /v1/sets/demo/check', CHECK, checkResultSchema);
@@ -118,6 +122,12 @@ export class FakeAdmin {
 
   connections(connections: readonly ConnectionView[]): void {
     this.answer('GET /v1/connections', { connections }, connectionListSchema);
+  }
+
+  /** Answers one after the other; the last one stays. */
+  counters(...looks: readonly Counters[]): void {
+    for (const look of looks) countersSchema.parse(look);
+    this.#answers.set('GET /v1/counters', { sequence: [...looks] });
   }
 
   set(view: SetView): void {
@@ -174,6 +184,13 @@ export class FakeAdmin {
       response.writeHead(200, { 'content-type': 'application/x-ndjson' });
       for (const event of answer.events) response.write(`${JSON.stringify(event)}\n`);
       response.end();
+      return;
+    }
+    if ('sequence' in answer) {
+      const { sequence } = answer;
+      const next = sequence.length > 1 ? sequence.shift() : sequence[0];
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(next));
       return;
     }
     response.writeHead(answer.status, { 'content-type': 'application/json' });

@@ -18,8 +18,11 @@ export interface CliOptions {
   readonly onWait?: () => void;
 }
 
-/** Runs the CLI in this process, with its output kept. */
-export async function cli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+/** What a command reads and writes, kept. */
+export function captureIo(options: CliOptions = {}): {
+  io: CliIo;
+  result: () => { stdout: string; stderr: string };
+} {
   let stdout = '';
   let stderr = '';
   const sink = (write: (text: string) => void): TextSink => ({
@@ -33,9 +36,16 @@ export async function cli(args: readonly string[], options: CliOptions = {}): Pr
     env: { HOME: '/nonexistent', ...options.env },
     stdout: sink((text) => (stdout += text)),
     stderr: sink((text) => (stderr += text)),
+    screen: () => undefined,
     nowMs: () => NOW_MS,
     wait: () => Promise.resolve(options.onWait?.()),
   };
+  return { io, result: () => ({ stdout, stderr }) };
+}
+
+/** Runs the CLI in this process, with its output kept. */
+export async function cli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  const { io, result } = captureIo(options);
   const status = await runCli(args, io);
-  return { status, stdout, stderr };
+  return { status, ...result() };
 }
