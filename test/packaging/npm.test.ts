@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
@@ -18,7 +18,8 @@ void test('the npm package', { timeout: 900_000 }, async (t) => {
     cwd: repository,
   });
   const [name = ''] = await readdir(dir);
-  const files = (await runOk('tar', ['-tzf', join(dir, name)])).split('\n');
+  const all = (await runOk('tar', ['-tzf', join(dir, name)])).split('\n');
+  const files = all.filter((path) => !path.startsWith('package/node_modules/'));
 
   await t.test('holds nothing that was built for this machine, no test and no source map', (t) => {
     t.strictSame(
@@ -28,6 +29,24 @@ void test('the npm package', { timeout: 900_000 }, async (t) => {
     t.end();
   });
 
+  await t.test(
+    'holds the versions of other packages that were tested, and no others',
+    async (t) => {
+      const lock = JSON.parse(await readFile(join(repository, 'package-lock.json'), 'utf8')) as {
+        packages: Readonly<Record<string, { dev?: boolean }>>;
+      };
+      const manifests = all.flatMap(
+        (path) =>
+          /^package\/((?:node_modules\/(?:@[^/]+\/)?[^/]+\/?)+)\/package\.json$/.exec(path)?.[1] ??
+          [],
+      );
+      const wanted = Object.entries(lock.packages).filter(
+        ([path, { dev }]) => path !== '' && dev !== true,
+      );
+      t.same(manifests.sort(), wanted.map(([path]) => path).sort());
+    },
+  );
+
   await t.test('holds every source of the addon', async (t) => {
     const sources = await runOk('git', ['ls-files', 'native/core', 'native/binding'], {
       cwd: repository,
@@ -35,7 +54,7 @@ void test('the npm package', { timeout: 900_000 }, async (t) => {
     for (const path of sources.trim().split('\n')) t.ok(files.includes(`package/${path}`), path);
   });
 
-  // Nothing of this folder helps: the compiler's cache and npm's are what a user has, or has not.
+  // Nothing of this folder helps, and no compiler's cache.
   await runOk('npm', ['install', '--global', '--prefix', prefix, join(dir, name)], {
     cwd: dir,
     env: { CMAKE_CXX_COMPILER_LAUNCHER: '' },
