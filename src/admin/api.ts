@@ -268,8 +268,13 @@ export const reloadResultSchema = z
   .object({
     /** What was read anew; empty when the config names no TLS files. */
     files: z.array(z.object({ part: z.string(), path: z.string() })),
+    /** Keys of the config whose new values are in force, such as vault.proxy. */
+    changed: z.array(z.string()),
   })
-  .meta({ id: 'ReloadResult', description: 'TLS files that the daemon read anew.' });
+  .meta({
+    id: 'ReloadResult',
+    description: 'What is in force since the daemon read its config and TLS files anew.',
+  });
 export type ReloadResult = z.infer<typeof reloadResultSchema>;
 
 export const errorBodySchema = z

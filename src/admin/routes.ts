@@ -83,7 +83,8 @@ function statusRoutes(): AdminRoute[] {
       url: '/v1/reload',
       role: 'operate',
       operationId: 'reload',
-      summary: 'Reads the TLS certificate, keys and client CA anew; clients stay connected',
+      summary:
+        'Reads the config and the TLS files that it names anew, all or nothing; clients stay connected',
       status: 200,
       answer: reloadResultSchema,
       call: (services, { caller }) => services.reload(caller),

@@ -28,7 +28,8 @@ export interface AnchorsOptions {
  * Nothing waits for it, and its failure stops nothing: it raises an alarm until it works again.
  */
 export class Anchors {
-  readonly #options: AnchorsOptions;
+  #options: AnchorsOptions;
+  #anchoring = false;
   #timer: Timer | undefined;
   #anchoredSeq = 0;
   #working: Promise<void> = Promise.resolve();
@@ -44,6 +45,14 @@ export class Anchors {
     if (anchorIntervalMs !== null && !this.#closed) this.#schedule(anchorIntervalMs);
   }
 
+  /** From here on this config; the next anchor comes a whole interval later. */
+  reconfigure(config: AuditConfig): void {
+    this.#options = { ...this.#options, config };
+    this.#timer?.cancel();
+    // One that is being written schedules the next itself.
+    if (!this.#anchoring) this.start();
+  }
+
   /** One more, for what happened since; then no more. */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -55,8 +64,10 @@ export class Anchors {
 
   #schedule(intervalMs: number): void {
     this.#timer = this.#options.clock.setTimer(intervalMs, () => {
+      this.#anchoring = true;
       this.#working = this.#anchor().finally(() => {
-        if (!this.#closed) this.#schedule(intervalMs);
+        this.#anchoring = false;
+        this.start();
       });
     });
   }

@@ -35,7 +35,8 @@ import type { Reported } from './reports.js';
 import { DaemonServices } from './services.js';
 import { createMetricsSources } from './sources.js';
 import { openStateDirectory } from './state-directory.js';
-import { loadTls, reloadTls } from './tls.js';
+import { Reloader } from './reload.js';
+import { loadTls } from './tls.js';
 import { Trail } from './trail.js';
 import { type Core, createCore, openVaults } from './core.js';
 
@@ -44,6 +45,8 @@ const NBD_SOCKET_MODE = 0o660;
 
 export interface DaemonOptions {
   readonly config: FilledConfig;
+  /** Reads it again, from the same file. */
+  readonly readConfig: () => Promise<FilledConfig>;
   readonly logger: Logger;
   /** What the service manager passed; used instead of what the config would have bound. */
   readonly inherited: readonly InheritedFd[];
@@ -119,7 +122,7 @@ async function stopAll(stops: ReadonlyArray<() => Promise<void> | void>): Promis
 }
 
 async function start(
-  { config, logger, inherited, credentialsDirectory }: DaemonOptions,
+  { config, readConfig, logger, inherited, credentialsDirectory }: DaemonOptions,
   stops: Array<() => Promise<void> | void>,
 ): Promise<Started> {
   const lock = await openStateDirectory(config.stateDir);
@@ -155,8 +158,10 @@ async function start(
   stops.push(() => disks.close());
   await loadObjects(core);
   anchors.start();
+  const reloader = new Reloader({ ...core, config, readConfig, anchors, trail });
   const services = await serve({
     config,
+    reloader,
     credentialsDirectory,
     sockets,
     logger,
@@ -209,8 +214,8 @@ async function loadObjects({ sets, disks, alarms }: Core): Promise<void> {
 
 async function reloadOnSignal(services: DaemonServices, logger: Logger): Promise<void> {
   try {
-    const { files } = await services.reload(OURSELVES);
-    logger.info({ files }, 'reloaded on SIGHUP');
+    const { files, changed } = await services.reload(OURSELVES);
+    logger.info({ files, changed }, 'reloaded on SIGHUP');
   } catch (error) {
     logger.error({ cause: messageOf(error) }, 'reload on SIGHUP failed');
   }
@@ -221,6 +226,7 @@ async function reloadOnSignal(services: DaemonServices, logger: Logger): Promise
  */
 async function serve(options: {
   config: FilledConfig;
+  reloader: Reloader;
   credentialsDirectory: string | undefined;
   sockets: InheritedSockets;
   logger: Logger;
@@ -231,7 +237,8 @@ async function serve(options: {
   core: Core & { readonly platformKey: string | null };
   stops: Array<() => Promise<void> | void>;
 }): Promise<DaemonServices> {
-  const { config, sockets, logger, version, audit, metrics, trail, core, stops } = options;
+  const { config, reloader, sockets, logger, version } = options;
+  const { audit, metrics, trail, core, stops } = options;
   const { plane, sets, disks, alarms, clock, addon } = core;
   const nbd = await openNbd(plane, config, sockets.nbd);
   const metricsServer = await openMetrics({ config, metrics, logger, alarms });
@@ -248,7 +255,7 @@ async function serve(options: {
       metricsUrl: metricsServer?.url ?? null,
       adminSocket,
       platformKey: core.platformKey,
-      identities: Object.keys(config.identities),
+      identities: Object.keys(reloader.config.identities),
     }),
     sets,
     disks,
@@ -259,7 +266,7 @@ async function serve(options: {
     clock,
     doctor: createDoctor(options),
     exportAudit: (query) => exports.start(query),
-    reload: () => reloadTls({ plane, alarms, files: config.nbd.tlsFiles }),
+    reload: (caller) => reloader.reload(caller),
   });
   if (sockets.admin === null) await makeDirectory(dirname(adminSocket), { mode: 0o755 });
   const admin: AdminServer = await startAdminServer({
@@ -290,13 +297,14 @@ async function openMetrics(options: {
 
 function createDoctor(options: {
   config: FilledConfig;
+  reloader: Reloader;
   credentialsDirectory: string | undefined;
   core: Core & { readonly platformKey: string | null };
 }): Doctor {
-  const { config, credentialsDirectory, core } = options;
+  const { config, reloader, credentialsDirectory, core } = options;
   const { sets, plane, clock, addon } = core;
   return new Doctor({
-    config,
+    config: () => reloader.config,
     credentialsDirectory,
     clock,
     random: createSystemRandom(),

@@ -22,7 +22,8 @@ const RUNS_MAX = 4;
 const SETS_MAX = 100;
 
 export interface DoctorOptions {
-  readonly config: Pick<FilledConfig, 'identities' | 'vault'>;
+  /** The one in force. */
+  readonly config: () => Pick<FilledConfig, 'identities' | 'vault'>;
   readonly credentialsDirectory: string | undefined;
   readonly clock: Clock;
   readonly random: Random;
@@ -54,7 +55,7 @@ export class Doctor {
   /** One set, one key that may not belong to any, or else the host and every set. */
   async examine(request: DoctorRequest, caller: Caller): Promise<DoctorReport> {
     // Without the check of challenges, whoever names the vault says who is sent a token.
-    if (request.key !== undefined && !this.#options.config.vault.verifyChallengeResource) {
+    if (request.key !== undefined && !this.#options.config().vault.verifyChallengeResource) {
       assertRole(caller, 'admin', 'examine a key while verify_challenge_resource is off');
     }
     if (this.#runs >= RUNS_MAX) {
@@ -92,7 +93,8 @@ export class Doctor {
 
   async #examine(subject: Subject): Promise<DoctorTarget> {
     const { set, identity, url, allowPurgeable, expiryDenies } = subject;
-    const { config, credentialsDirectory, clock, random } = this.#options;
+    const { credentialsDirectory, clock, random } = this.#options;
+    const config = this.#options.config();
     const checks = await examineKey(
       { identity, url, allowPurgeable, expiryDenies, canaries: subject.keys.map(canaryOf) },
       {
@@ -129,7 +131,7 @@ export class Doctor {
   }
 
   #onlyIdentity(): string {
-    const names = Object.keys(this.#options.config.identities);
+    const names = Object.keys(this.#options.config().identities);
     const [only] = names;
     if (only !== undefined && names.length === 1) return only;
     throw new KeyholdError(

@@ -22,6 +22,16 @@ export const codes = defineErrors({
     summary: 'What the service manager says about how it wants to be told cannot be used.',
     hint: 'unset NOTIFY_SOCKET and WATCHDOG_USEC, or let systemd set them',
   },
+  ERR_RELOAD_RESTART: {
+    kind: 'conflict',
+    summary: 'The config was to be reloaded, and keys have changed that only a restart can change.',
+    hint: 'systemctl restart keyhold, or take these changes back and reload the others',
+  },
+  ERR_RELOAD_IDENTITY: {
+    kind: 'conflict',
+    summary: 'The config was to be reloaded, and an identity is gone that a set uses.',
+    hint: 'put the identity back, or delete the sets that use it first; keyhold set list shows them',
+  },
   ERR_SERVE_OFFLINE: {
     kind: 'conflict',
     summary: 'A disk was to be served over standard input and output, and is offline.',

@@ -18,7 +18,9 @@ const STOP_MS_MAX = 8_000;
 export async function runDaemon(options: { configPath: string }): Promise<number> {
   const inherited = takeInheritedFds(process.env, process.pid);
   const manager = takeServiceManager(process.env, process.pid);
-  const config = withKernel(await loadConfig(options.configPath), process.env['KEYHOLD_XTS']);
+  const readConfig = async (): Promise<FilledConfig> =>
+    withKernel(await loadConfig(options.configPath), process.env['KEYHOLD_XTS']);
+  const config = await readConfig();
   const logger = createLogger({ level: process.env['KEYHOLD_LOG_LEVEL'] ?? 'info' });
   const stopSignal = nextSignal();
   // Until there is something to reload: the default would end the daemon.
@@ -31,6 +33,7 @@ export async function runDaemon(options: { configPath: string }): Promise<number
   });
   const daemon = await Daemon.start({
     config,
+    readConfig,
     logger,
     inherited,
     credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'],

@@ -84,7 +84,7 @@ export class Notifier {
     this.#send(
       'RELOADING=1',
       `MONOTONIC_USEC=${this.#options.monotonicUs()}`,
-      'STATUS=reading certificates and keys of TLS anew',
+      'STATUS=reading the config and the files of TLS anew',
     );
   }
 

@@ -12,6 +12,8 @@ const STATUS_INTERVAL_MS = 1000;
 export interface Counts {
   readonly disks: { readonly total: number; readonly online: number };
   readonly sets: { readonly total: number; readonly granted: number };
+  /** The earliest one planned, and for which set; null: none is, or it is under way. */
+  readonly nextProbe: { readonly set: string; readonly inMs: number } | null;
   readonly alarms: number;
 }
 
@@ -23,11 +25,17 @@ export interface Reported {
   readonly clock: Clock;
 }
 
-export function statusLine({ disks, sets, alarms }: Counts): string {
-  const line =
-    `${disks.online} of ${disks.total} ${plural('disk', disks.total)} online, ` +
-    `${sets.granted} of ${sets.total} ${plural('set', sets.total)} granted`;
-  return alarms === 0 ? line : `${line}, ${alarms} ${plural('alarm', alarms)}`;
+export function statusLine({ disks, sets, nextProbe, alarms }: Counts): string {
+  const parts = [
+    `${disks.online} of ${disks.total} ${plural('disk', disks.total)} online`,
+    `${sets.granted} of ${sets.total} ${plural('set', sets.total)} granted`,
+  ];
+  if (nextProbe !== null) {
+    const inS = Math.max(0, Math.round(nextProbe.inMs / 1000));
+    parts.push(`next probe in ${inS} s (set ${nextProbe.set})`);
+  }
+  if (alarms > 0) parts.push(`${alarms} ${plural('alarm', alarms)}`);
+  return parts.join(', ');
 }
 
 function plural(noun: string, count: number): string {

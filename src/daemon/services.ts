@@ -71,8 +71,7 @@ export interface ServicesOptions {
   readonly clock: Clock;
   readonly doctor: Doctor;
   readonly exportAudit: (query: AuditExportQuery) => Promise<AsyncIterable<string>>;
-  /** Throws what `reload` answers. */
-  readonly reload: () => ReloadResult;
+  readonly reload: (caller: Caller) => Promise<ReloadResult>;
 }
 
 /** The admin API's operations on the live objects; every command leaves a record of who gave it. */
@@ -110,6 +109,7 @@ export class DaemonServices implements AdminServices {
     return {
       disks: this.#options.disks.count(),
       sets: this.#countSets(),
+      nextProbe: this.#options.sets.nextProbe(),
       alarms: this.#options.alarms.list().length,
     };
   }
@@ -281,9 +281,7 @@ export class DaemonServices implements AdminServices {
   }
 
   async reload(caller: Caller): Promise<ReloadResult> {
-    return this.#command('reload', 'tls', caller, () =>
-      Promise.resolve().then(() => this.#options.reload()),
-    );
+    return this.#command('reload', 'config', caller, () => this.#options.reload(caller));
   }
 
   subscribe(listener: Parameters<AdminServices['subscribe']>[0]): () => void {

@@ -15,7 +15,7 @@ const PARTS = [
   ['psk', 'pskFile'],
 ] as const;
 
-export function loadTls(plane: DataPlane, files: TlsFilesConfig): void {
+export function loadTls(plane: Pick<DataPlane, 'loadTls'>, files: TlsFilesConfig): void {
   plane.loadTls({ ...files, minVersion: '1.2' });
 }
 
@@ -24,10 +24,10 @@ export function loadTls(plane: DataPlane, files: TlsFilesConfig): void {
  * clears, and everything stays as it was; throws ERR_TLS_FILES then.
  */
 export function reloadTls(options: {
-  plane: DataPlane;
-  alarms: Alarms;
+  plane: Pick<DataPlane, 'loadTls'>;
+  alarms: Pick<Alarms, 'raise' | 'clear'>;
   files: TlsFilesConfig | null;
-}): ReloadResult {
+}): Pick<ReloadResult, 'files'> {
   const { plane, alarms, files } = options;
   if (files === null) return { files: [] };
   try {

@@ -91,9 +91,21 @@ export class ProbeLine {
   #lastStartBootMs: number | undefined;
   #lastProofBootMs: number | undefined;
   #timer: Timer | undefined;
+  /** Of the timer. */
+  #nextBootMs: number | undefined;
 
   constructor(options: ProbeLineOptions) {
     this.#options = options;
+  }
+
+  /** CLOCK_BOOTTIME ms; undefined while a probe is under way or nobody wants any. */
+  get nextProbeBootMs(): number | undefined {
+    return this.#inFlight || this.empty ? undefined : this.#nextBootMs;
+  }
+
+  /** Who depends on it, in the order in which they came. */
+  get subscriberIds(): string[] {
+    return [...this.#members.keys()];
   }
 
   get empty(): boolean {
@@ -317,6 +329,7 @@ export class ProbeLine {
 
   #schedule(delayMs: number): void {
     this.#timer?.cancel();
+    this.#nextBootMs = this.#options.clock.bootMs() + delayMs;
     this.#timer = this.#options.clock.setTimer(delayMs, () => void this.#probe());
   }
 

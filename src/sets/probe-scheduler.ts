@@ -64,6 +64,18 @@ export class ProbeScheduler {
     return line.probeNow(subscriberId);
   }
 
+  /** The earliest of all, for whom, and when (CLOCK_BOOTTIME ms); undefined if none is planned. */
+  nextProbe(): { readonly subscriberId: string; readonly atBootMs: number } | undefined {
+    let next: { subscriberId: string; atBootMs: number } | undefined;
+    for (const line of this.#lines.values()) {
+      const atBootMs = line.nextProbeBootMs;
+      if (atBootMs === undefined || (next !== undefined && atBootMs >= next.atBootMs)) continue;
+      const [subscriberId = ''] = line.subscriberIds;
+      next = { subscriberId, atBootMs };
+    }
+    return next;
+  }
+
   close(): void {
     this.#unwatch();
     for (const line of this.#lines.values()) line.close();

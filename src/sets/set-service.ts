@@ -116,6 +116,14 @@ export class SetService {
     return this.#get(name).set;
   }
 
+  /** The earliest probe that is planned; null: none is, or every one is under way. */
+  nextProbe(): { readonly set: string; readonly inMs: number } | null {
+    const next = this.#scheduler.nextProbe();
+    const set = next === undefined ? undefined : this.byId(next.subscriberId);
+    if (next === undefined || set === undefined) return null;
+    return { set: set.name, inMs: Math.max(0, next.atBootMs - this.#options.clock.bootMs()) };
+  }
+
   byId(id: string): EncryptionSet | undefined {
     return [...this.#sets.values()].find(({ set }) => set.id === id)?.set;
   }

@@ -35,6 +35,11 @@ export interface VaultAccessOptions {
 }
 
 export interface ClosableVaultAccess extends VaultAccess {
+  /**
+   * What comes from here on uses these; calls under way end as they began. Throws never: an
+   * identity that cannot be used is found out by the call that uses it, as at the start.
+   */
+  reconfigure(config: Pick<VaultAccessOptions, 'identities' | 'transport'>): void;
   /** Ends helpers and closes connections; later calls come back without an answer. */
   close(): void;
 }
@@ -56,10 +61,12 @@ export function createVaultAccess(options: VaultAccessOptions): ClosableVaultAcc
 }
 
 class SdkVaultAccess implements ClosableVaultAccess {
-  readonly #options: VaultAccessOptions;
+  #options: VaultAccessOptions;
   readonly #helper: UnwrapHelper;
   readonly #credentials = new Map<string, CachingCredential>();
   readonly #clients = new Map<string, { client: VaultKeyClient; usedBootMs: number }>();
+  /** Of a config that is no longer in force; their last calls may be under way. */
+  readonly #retired = new Set<VaultKeyClient>();
   #closed = false;
 
   constructor(options: VaultAccessOptions) {
@@ -108,11 +115,26 @@ class SdkVaultAccess implements ClosableVaultAccess {
     );
   }
 
+  reconfigure(config: Pick<VaultAccessOptions, 'identities' | 'transport'>): void {
+    // No call lasts longer than this.
+    const limitMs = 2 * this.#options.transport.timeoutMs;
+    const retired = [...this.#clients.values()].map(({ client }) => client);
+    for (const client of retired) this.#retired.add(client);
+    this.#clients.clear();
+    this.#credentials.clear();
+    this.#options = { ...this.#options, ...config };
+    this.#options.clock.setTimer(limitMs, () => {
+      for (const client of retired) if (this.#retired.delete(client)) client.close();
+    });
+  }
+
   close(): void {
     this.#closed = true;
     this.#helper.close();
     for (const { client } of this.#clients.values()) client.close();
+    for (const client of this.#retired) client.close();
     this.#clients.clear();
+    this.#retired.clear();
   }
 
   async #probe(request: ProbeRequest): Promise<Omit<Verdict, 'startedBootMs' | 'durationMs'>> {

@@ -77,6 +77,10 @@ class BudgetedVaultAccess implements ClosableVaultAccess {
     }
   }
 
+  reconfigure(config: Parameters<ClosableVaultAccess['reconfigure']>[0]): void {
+    this.#vault.reconfigure(config);
+  }
+
   close(): void {
     // First the vault, so that whoever is let go finds it closed.
     this.#vault.close();

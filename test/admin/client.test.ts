@@ -38,7 +38,7 @@ void test('every method asks the service that it is named after', async (t) => {
   await client.deleteDisk('d1');
   await client.deleteDisk('d1', { deleteStore: true });
   t.match(await client.verifyAudit(), { ok: true, records: 3 });
-  t.same(await client.reload(), { files: [{ part: 'psk', path: '/p' }] });
+  t.same(await client.reload(), { files: [{ part: 'psk', path: '/p' }], changed: [] });
   t.same(services.calls, [
     'status()',
     'listConnections()',

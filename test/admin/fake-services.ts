@@ -248,7 +248,7 @@ export function createFakeServices(): FakeServices {
     exportAudit: (query, caller) =>
       answer(Readable.from(['{"records":[', ']}']), 'exportAudit', query, caller.uid),
     doctor: (request, caller) => answer({ targets: [], host: [] }, 'doctor', request, caller.uid),
-    reload: () => answer({ files: [{ part: 'psk', path: '/p' }] }, 'reload'),
+    reload: () => answer({ files: [{ part: 'psk', path: '/p' }], changed: [] }, 'reload'),
     subscribe(listener) {
       listeners.add(listener);
       return () => void listeners.delete(listener);

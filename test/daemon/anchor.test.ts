@@ -167,3 +167,15 @@ void test('the log itself goes on while anchors fail', async (t) => {
   await until(() => world.results.length > 0);
   t.match(await world.audit.append('two'), { seq: 2 });
 });
+
+void test('another interval counts from when it is set', async (t) => {
+  const { clock, audit, anchors, logged } = await makeWorld(t);
+  await audit.append('command', {});
+  anchors.reconfigure({ anchorIntervalMs: MINUTE_MS, syslog: false });
+  await clock.advance(MINUTE_MS);
+  t.equal(logged.length, 1);
+  anchors.reconfigure({ anchorIntervalMs: null, syslog: false });
+  await audit.append('command', {});
+  await clock.advance(60 * MINUTE_MS);
+  t.equal(logged.length, 1, 'none without an interval');
+});

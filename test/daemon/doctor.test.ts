@@ -26,10 +26,10 @@ const RECORD = {
 
 function createDoctor(overrides: Partial<DoctorOptions> = {}): Doctor {
   return new Doctor({
-    config: {
+    config: () => ({
       identities: { prod: { kind: 'azure-cli' } },
       vault: { verifyChallengeResource: true, timeoutMs: 1000 },
-    },
+    }),
     credentialsDirectory: undefined,
     clock: new TestClock(),
     random: createSystemRandom(),
@@ -77,10 +77,10 @@ void test('a key needs no set, and no identity where there is but one', async (t
 
 void test('a vault of Azure is named as az names it', async (t) => {
   const doctor = createDoctor({
-    config: {
+    config: () => ({
       identities: {},
       vault: { verifyChallengeResource: true, timeoutMs: 100, proxy: 'http://127.0.0.1:1' },
-    },
+    }),
   });
   for (const [host, vaultName, managedHsm] of [
     ['myvault.vault.azure.net', 'myvault', false],
@@ -95,10 +95,10 @@ void test('a vault of Azure is named as az names it', async (t) => {
 
 void test('a key without an identity is refused where there are two', async (t) => {
   const doctor = createDoctor({
-    config: {
+    config: () => ({
       identities: { one: { kind: 'azure-cli' }, two: { kind: 'azure-cli' } },
       vault: { verifyChallengeResource: true, timeoutMs: 100 },
-    },
+    }),
   });
   await t.rejects(doctor.examine({ key: KEY }, OPERATOR), {
     code: 'ERR_IDENTITY_AMBIGUOUS',
@@ -114,10 +114,10 @@ void test('a URL that is none is refused', async (t) => {
 
 void test('an operator may not send tokens where no challenge is checked', async (t) => {
   const doctor = createDoctor({
-    config: {
+    config: () => ({
       identities: { prod: { kind: 'azure-cli' } },
       vault: { verifyChallengeResource: false, timeoutMs: 100 },
-    },
+    }),
   });
   await t.rejects(doctor.examine({ key: KEY }, OPERATOR), { code: 'ERR_ADMIN_FORBIDDEN' });
   await t.resolves(doctor.examine({ set: 's1' }, OPERATOR));

@@ -110,7 +110,7 @@ void test('each word is one datagram', (t) => {
     `READY=1\nMAINPID=${PID}\nSTATUS=fine`,
     'STATUS=better',
     'WATCHDOG=1',
-    'RELOADING=1\nMONOTONIC_USEC=12345\nSTATUS=reading certificates and keys of TLS anew',
+    'RELOADING=1\nMONOTONIC_USEC=12345\nSTATUS=reading the config and the files of TLS anew',
   ]);
   t.end();
 });

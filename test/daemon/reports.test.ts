@@ -8,6 +8,7 @@ import { FakeClock } from '../support/fake-clock.js';
 const NONE: Counts = {
   disks: { total: 0, online: 0 },
   sets: { total: 0, granted: 0 },
+  nextProbe: null,
   alarms: 0,
 };
 
@@ -42,14 +43,23 @@ class World {
 }
 
 void test('the line says how many disks and sets there are of each', (t) => {
-  const counts = { disks: { total: 4, online: 3 }, sets: { total: 2, granted: 1 }, alarms: 0 };
+  const counts = { ...NONE, disks: { total: 4, online: 3 }, sets: { total: 2, granted: 1 } };
   t.equal(statusLine(counts), '3 of 4 disks online, 1 of 2 sets granted');
   t.end();
 });
 
 void test('alarms are counted in the line', (t) => {
-  const counts = { disks: { total: 1, online: 1 }, sets: { total: 1, granted: 1 }, alarms: 1 };
-  t.equal(statusLine(counts), '1 of 1 disk online, 1 of 1 set granted, 1 alarm');
+  const counts = { ...NONE, disks: { total: 1, online: 1 }, sets: { total: 1, granted: 1 } };
+  const line = '1 of 1 disk online, 1 of 1 set granted, 1 alarm';
+  t.equal(statusLine({ ...counts, alarms: 1 }), line);
+  t.end();
+});
+
+void test('the line says when the next probe is, and of which set', (t) => {
+  const line = statusLine({ ...NONE, nextProbe: { set: 'prod', inMs: 3_600 }, alarms: 2 });
+  const expected =
+    '0 of 0 disks online, 0 of 0 sets granted, next probe in 4 s (set prod), 2 alarms';
+  t.equal(line, expected);
   t.end();
 });
 

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { test } from 'tap';
 import { z } from 'zod';
+import { CONFIG_KEYS } from '../../src/config/changes.js';
 import { configSchema } from '../../src/config/schema.js';
 import { identityConfigSchema } from '../../src/vault/identity-config.js';
 
@@ -37,6 +38,32 @@ void test('every kind of identity is in its table, with its fields', (t) => {
       if (field === 'kind') continue;
       t.ok(described.includes(`\`${field}\``), `${kind}: ${field}`);
     }
+  }
+  t.end();
+});
+
+void test('every field of the configuration is live or needs a restart', (t) => {
+  const fields = Object.entries(jsonSchemaOf(configSchema).properties ?? {}).flatMap(
+    ([section, { properties = {} }]) => {
+      const names = Object.keys(properties);
+      return names.length === 0 ? [section] : names.map((name) => `${section}.${name}`);
+    },
+  );
+  t.same(Object.keys(CONFIG_KEYS).sort(), fields.sort());
+  t.end();
+});
+
+void test('the page says of each whether a reload can change it', (t) => {
+  for (const [when, row] of [
+    ['live', 'at a reload'],
+    ['restart', 'at a restart'],
+  ] as const) {
+    const [, list = ''] = new RegExp(`^\\| ${row} \\| (.*) \\|$`, 'm').exec(page) ?? [];
+    const named = [...list.matchAll(/`(?:\[(\w+)(?:\.NAME)?\] ?)?(\w*)`/g)].map(
+      ([, section, field]) => [section, field].filter(Boolean).join('.'),
+    );
+    const keys = Object.entries(CONFIG_KEYS).filter(([, key]) => key.when === when);
+    t.same(named.sort(), keys.map(([name]) => name).sort(), row);
   }
   t.end();
 });

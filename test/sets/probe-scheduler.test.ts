@@ -251,3 +251,18 @@ void test('checking the set with the spoiled canary asks with that canary', asyn
   await clock.advance(100);
   t.match(await asked, { verdict: { class: 'integrity' }, denial: 'confirmed' });
 });
+
+void test('the next probe is told with who depends on it, and none when nobody does', async (t) => {
+  const { clock, vault, scheduler, subscribe } = bench(t);
+  t.equal(scheduler.nextProbe(), undefined);
+  vault.latencyMs = 300;
+  const leave = await subscribe('a');
+  await clock.advance(100);
+  t.equal(scheduler.nextProbe(), undefined, 'it is under way');
+  await clock.advance(3900);
+  const next = scheduler.nextProbe();
+  t.equal(next?.subscriberId, 'a');
+  t.equal((next?.atBootMs ?? 0) - clock.bootMs(), 6000);
+  leave();
+  t.equal(scheduler.nextProbe(), undefined);
+});

@@ -59,6 +59,7 @@ class Bench {
       if (this.failure !== undefined) throw this.failure;
       return KEY;
     },
+    reconfigure: () => undefined,
     close: () => {
       this.calls.close += 1;
     },

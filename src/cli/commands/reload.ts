@@ -4,11 +4,11 @@ import { addCommand, type CliContext, connect, isJson, print, printJson } from '
 import { plain } from '../text.js';
 
 export function addReloadCommand(program: Command, context: CliContext): void {
-  addCommand(program, 'reload', 'read the TLS certificate, keys and client CA anew')
+  addCommand(program, 'reload', 'read the config, and the TLS files that it names, anew')
     .addHelpText(
       'after',
-      '\nConnected clients stay. A file that cannot be used leaves everything as it was.\n' +
-        'SIGHUP does the same.',
+      '\nConnected clients stay. A file that cannot be used leaves everything as it was, and so does a\n' +
+        'change that needs a restart: the message names the keys. SIGHUP does the same.',
     )
     .action(async (_options: object, command: Command) => {
       const result = await (await connect(context, command)).reload();
@@ -16,7 +16,10 @@ export function addReloadCommand(program: Command, context: CliContext): void {
         printJson(context, result);
         return;
       }
-      const lines = result.files.map(({ part, path }) => `reloaded ${part}: ${plain(path)}\n`);
-      print(context, lines.join('') || 'nothing to reload: the config names no TLS files\n');
+      const lines = [
+        ...result.changed.map((name) => `changed ${plain(name)}\n`),
+        ...result.files.map(({ part, path }) => `reloaded ${part}: ${plain(path)}\n`),
+      ];
+      print(context, lines.join('') || 'nothing changed, and the config names no TLS files\n');
     });
 }

@@ -289,6 +289,7 @@ export const RELOADED: ReloadResult = {
     { part: 'certificate', path: '/etc/keyhold/tls/cert.pem' },
     { part: 'key', path: '/etc/keyhold/tls/key.pem' },
   ],
+  changed: ['vault.proxy'],
 };
 
 export const EVENTS: AdminEvent[] = [

@@ -67,6 +67,10 @@ export class VaultModel implements ClosableVaultAccess {
     this.#options = options;
   }
 
+  reconfigure(): void {
+    throw new Error('the model has no configuration');
+  }
+
   close(): void {
     this.outage = 'refuses';
   }
