@@ -111,6 +111,20 @@ void test('the Debian package', { timeout: 600_000 }, async (t) => {
     t.equal(name, `keyhold_${version}_${arch}.deb`);
   });
 
+  await t.test('has manual page, completions, alert rules and the page of errors', async (t) => {
+    const files = await runOk('dpkg-deb', ['-c', deb]);
+    for (const path of [
+      'man/man1/keyhold.1.gz',
+      'bash-completion/completions/keyhold',
+      'zsh/vendor-completions/_keyhold',
+      'fish/vendor_completions.d/keyhold.fish',
+      'doc/keyhold/docs/monitoring/alerts.yml',
+      'doc/keyhold/docs/ERRORS.md',
+    ]) {
+      t.ok(files.includes(` ./usr/share/${path}\n`), path);
+    }
+  });
+
   await t.test('depends on every library that its programs are linked with', async (t) => {
     const depends = await runOk('dpkg-deb', ['-f', deb, 'Depends']);
     await runOk('dpkg-deb', ['-x', deb, join(dir, 'files')]);
