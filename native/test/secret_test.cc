@@ -180,6 +180,24 @@ TEST(SecretBufferDeathTest, NamesALimitOfZero) {
   EXPECT_EXIT(AllocateUnderLimit(0), ::testing::ExitedWithCode(0), "RLIMIT_MEMLOCK is 0 bytes");
 }
 
+/// Runs in a child: a container whose filter lets nobody lock memory, though the limit would.
+void AllocateUnderAFilter() {
+  test::ForbidSyscall(SYS_memfd_secret, EPERM);
+  test::ForbidSyscall(SYS_mlock, EPERM);
+  test::ForbidSyscall(SYS_mlock2, EPERM);
+  const rlimit limit{1 << 20, 1 << 20};
+  if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0) _exit(2);
+  const auto buffer = SecretBuffer::Allocate(size_t{256} * 1024);
+  if (buffer.ok()) _exit(3);
+  std::fprintf(stderr, "%s\n", buffer.error().message.c_str());
+  _exit(buffer.error().code == ErrorCode::kNoMemory ? 0 : 4);
+}
+
+TEST(SecretBufferDeathTest, DoesNotBlameTheLimitForAFilter) {
+  EXPECT_EXIT(AllocateUnderAFilter(), ::testing::ExitedWithCode(0),
+              "lock 262144 bytes of secret memory: mlock is not permitted here");
+}
+
 /// The flags of the mapping that holds `address` (proc_pid_smaps(5)): lo locked, dd not dumped, wf
 /// wiped on fork.
 std::string FlagsOfMapping(const void* address) {

@@ -20,7 +20,7 @@ export const codes = defineErrors({
   ERR_NATIVE_MEMORY: {
     kind: 'unavailable',
     summary: 'Locked memory for key bytes could not be had.',
-    hint: 'raise LimitMEMLOCK= of the service (ulimit -l)',
+    hint: 'raise LimitMEMLOCK= (ulimit -l), or let the container permit mlock and memfd_secret',
   },
   ERR_NATIVE_CRYPTO: {
     kind: 'internal',

@@ -67,9 +67,13 @@ int MapLocked(uint8_t* address, size_t bytes) {
 Error LockedMemoryError(size_t bytes, int error) {
   std::string message = "lock " + std::to_string(bytes) + " bytes of secret memory: ";
   rlimit limit{};
-  // These three are what mlock gives when the limit stands in the way (mlock(2)).
-  const bool limited = error == ENOMEM || error == EAGAIN || error == EPERM;
-  if (limited && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+  // These three are what mlock gives when the limit stands in the way (mlock(2)), the third only
+  // when it is 0: else a filter of system calls forbids it, as of a container.
+  bool limited = error == ENOMEM || error == EAGAIN || error == EPERM;
+  limited = limited && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  if (limited && error == EPERM && limit.rlim_cur != 0) {
+    message += "mlock is not permitted here, whatever RLIMIT_MEMLOCK";
+  } else if (limited) {
     message += "RLIMIT_MEMLOCK is " + std::to_string(limit.rlim_cur) + " bytes";
   } else {
     message += strerrordesc_np(error);
