@@ -3,8 +3,9 @@ import fc from 'fast-check';
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'tap';
 import type { TextSink } from '../../src/cli/io.js';
-import { drawProgress, lineOfStep, type Share } from '../../src/cli/progress/draw.js';
+import { lineOfStep, type Share } from '../../src/cli/progress/draw.js';
 import { showProgress } from '../../src/cli/progress/progress.js';
+import { drawProgress } from '../../src/cli/progress/terminal-bar.js';
 import { eventually } from '../support/process.js';
 
 function sink(columns?: number): { sink: TextSink; text: () => string } {
@@ -20,6 +21,9 @@ function sink(columns?: number): { sink: TextSink; text: () => string } {
     text: () => text,
   };
 }
+
+/** To the first column of a line that is cleared whole. */
+const CLEARED = '\u001b[1G\u001b[2K';
 
 const ROTATING = { doing: 'rewrapping set demo', elapsedMs: 3200, share: undefined };
 const SHARE: Share = { done: 12, total: 40, unit: 'headers' };
@@ -80,7 +84,7 @@ void test('what lasts is shown, and the picture is gone when it ends', async (t)
   const work = () => eventually('the bar', () => text().includes('50%'));
   await showProgress(out, task, work, 0);
   t.match(text(), 'purging set s');
-  t.ok(text().endsWith('\r\u001b[K'), JSON.stringify(text().slice(-20)));
+  t.ok(text().endsWith(CLEARED), JSON.stringify(text().slice(-20)));
 });
 
 void test('a failure is passed on, and the picture is gone', async (t) => {
@@ -90,7 +94,7 @@ void test('a failure is passed on, and the picture is gone', async (t) => {
     throw new Error('no');
   };
   await t.rejects(showProgress(out, { doing: 'x' }, fail, 0), { message: 'no' });
-  t.ok(text().endsWith('\r\u001b[K'));
+  t.ok(text().endsWith(CLEARED));
 });
 
 void test('not to know how far it is is no failure', async (t) => {

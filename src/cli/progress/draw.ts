@@ -20,20 +20,19 @@ export interface ProgressState {
 
 const SPINNER = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 const SPIN_MS = 250;
-const BAR_WIDTH = 20;
 const STEP_PERCENT = 5;
 
-/** One line of at most `columns` characters. */
-export function drawProgress(state: ProgressState, columns: number): string {
+/** One line of at most `columns` characters; `drawBar` draws a bar of which a share is done. */
+export function lineOf(
+  state: ProgressState,
+  columns: number,
+  drawBar: (ratio: number) => string,
+): string {
   const spinner = SPINNER[Math.floor(state.elapsedMs / SPIN_MS) % SPINNER.length] ?? '';
   const elapsed = formatSpan(Math.floor(state.elapsedMs / 1000) * 1000);
-  const bar = state.share === undefined ? '' : `  ${drawBar(state.share)}`;
+  const { share } = state;
+  const bar = share === undefined ? '' : `  ${drawBar(percentOf(share) / 100)} ${textOf(share)}`;
   return clip(`${spinner} ${plain(state.doing)}${bar}  ${elapsed}`, columns);
-}
-
-function drawBar(share: Share): string {
-  const filled = Math.floor((percentOf(share) * BAR_WIDTH) / 100);
-  return `${'█'.repeat(filled)}${'░'.repeat(BAR_WIDTH - filled)} ${textOf(share)}`;
 }
 
 function textOf(share: Share): string {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { TextSink } from '../io.js';
-import { drawProgress, lineOfStep, type ProgressState, type Share } from './draw.js';
+import { lineOfStep, type ProgressState, type Share } from './draw.js';
+import { TerminalBar } from './terminal-bar.js';
 
 /** What ends sooner needs no picture. */
 const PATIENCE_MS = 2000;
-const DRAW_MS = 250;
+const PRINT_MS = 250;
 /** How often it is asked how far things are: that may cost the daemon something. */
 const LOOK_MS = 2000;
 
@@ -43,7 +44,7 @@ class Picture {
   #share: Share | undefined;
   #isLooking = false;
   #printed: number | undefined;
-  #isDrawn = false;
+  #bar: TerminalBar | undefined;
 
   constructor(sink: TextSink, task: Task) {
     this.#sink = sink;
@@ -51,18 +52,23 @@ class Picture {
   }
 
   begin(): void {
-    this.#timers.push(setInterval(() => this.#draw(), DRAW_MS));
+    const { columns } = this.#sink;
+    if (columns === undefined) {
+      this.#timers.push(setInterval(() => this.#print(), PRINT_MS));
+      this.#print();
+    } else {
+      this.#bar = new TerminalBar(this.#sink, columns, () => this.#state());
+    }
     if (this.#task.look !== undefined) {
       this.#timers.push(setInterval(() => void this.#look(), LOOK_MS));
       void this.#look();
     }
-    this.#draw();
   }
 
   end(): void {
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
-    if (this.#isDrawn) this.#sink.write('\r\u001b[K');
-    this.#isDrawn = false;
+    this.#bar?.stop();
+    this.#bar = undefined;
   }
 
   async #look(): Promise<void> {
@@ -73,22 +79,18 @@ class Picture {
     if (share !== undefined && share.total > 0) this.#share = share;
   }
 
-  #draw(): void {
-    const { columns } = this.#sink;
-    const state: ProgressState = {
+  #state(): ProgressState {
+    return {
       doing: this.#task.doing,
       elapsedMs: performance.now() - this.startedMs,
       share: this.#share,
     };
-    if (columns === undefined) {
-      const next = lineOfStep(state, this.#printed);
-      if (next === undefined) return;
-      this.#printed = next.step;
-      this.#sink.write(next.line);
-      return;
-    }
-    // The last column is left free, where some terminals wrap already.
-    this.#sink.write(`\r${drawProgress(state, columns - 1)}\u001b[K`);
-    this.#isDrawn = true;
+  }
+
+  #print(): void {
+    const next = lineOfStep(this.#state(), this.#printed);
+    if (next === undefined) return;
+    this.#printed = next.step;
+    this.#sink.write(next.line);
   }
 }
