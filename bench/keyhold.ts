@@ -36,7 +36,8 @@ export async function startKeyhold(places: Places, options: KeyholdOptions): Pro
     const pid = await stack.daemonPid();
     const peers = sectorSizes.map((size): Peer => {
       const disk = `disk${size}`;
-      const name = `keyhold ${tls ? 'tls ' : ''}(${size})`;
+      const unhelped = dataPlane?.['cipher_threads'] === 0;
+      const name = `keyhold ${tls ? 'tls ' : ''}${unhelped ? 'unhelped ' : ''}(${size})`;
       const uri = tls ? tlsUriOf(stack.nbdSocket, disk) : stack.uri(disk);
       return { name, kind: 'keyhold', uri, sizeBytes: DISK_BYTES, pid };
     });

@@ -182,11 +182,19 @@ const qemuLuks: Starter = {
   },
 };
 
+const UNHELPED = { cipher_threads: 0 };
+
 const STARTERS: readonly Starter[] = [
   {
     names: ['keyhold (512)', 'keyhold (4096)'],
     program: null,
     start: (places) => startKeyhold(places, { sectorSizes: [512, 4096] }),
+  },
+  {
+    // Without cipher threads: what these give.
+    names: ['keyhold unhelped (512)'],
+    program: null,
+    start: (places) => startKeyhold(places, { sectorSizes: [512], dataPlane: UNHELPED }),
   },
   nullServer,
   nbdkitFile,
