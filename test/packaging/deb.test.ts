@@ -5,12 +5,7 @@ import { join } from 'node:path';
 import { test } from 'tap';
 import { run, runOk } from '../support/process.js';
 import { valuesOf } from '../systemd/unit-files.js';
-import { Root } from './root.js';
-
-const repository = new URL('../../', import.meta.url).pathname;
-
-/** Installs quickly: the root is forgotten anyway. */
-const DPKG = 'DEBIAN_FRONTEND=noninteractive dpkg --force-unsafe-io';
+import { buildPackage, DPKG, repository, Root } from './root.js';
 
 /**
  * Runs an embedded vault, and the installed daemon as its unit does: as its own user, with the
@@ -84,11 +79,7 @@ void test('the Debian package', { timeout: 600_000 }, async (t) => {
   t.teardown(() => rm(dir, { recursive: true, force: true }));
   const shared = join(dir, 'shared');
   await mkdir(shared);
-  await runOk('bash', ['packaging/deb/build', '--compression', 'none', '--output', shared], {
-    cwd: repository,
-    timeoutMs: 300_000,
-  });
-  const [name = ''] = await readdir(shared);
+  const name = await buildPackage(shared);
   const deb = join(shared, name);
   await repack(deb, shared);
   const root = await Root.create(shared);

@@ -1,10 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { endProcess, run, type RunResult } from '../support/process.js';
+import { endProcess, run, runOk, type RunResult } from '../support/process.js';
+
+export const repository = new URL('../../', import.meta.url).pathname;
+
+/** Installs quickly: the root is forgotten anyway. */
+export const DPKG = 'DEBIAN_FRONTEND=noninteractive dpkg --force-unsafe-io';
+
+/** Builds the package of what is built in this repository; answers its file's name in `folder`. */
+export async function buildPackage(folder: string): Promise<string> {
+  await runOk('bash', ['packaging/deb/build', '--compression', 'none', '--output', folder], {
+    cwd: repository,
+    timeoutMs: 300_000,
+  });
+  const [name = ''] = await readdir(folder);
+  return name;
+}
 
 /** What a root file system is made of, in a mount namespace that ends with the process. */
 const SETUP = `
@@ -37,8 +52,10 @@ export class Root {
   /** `folder` is seen as /mnt in there. */
   static async create(folder: string): Promise<Root> {
     const dir = await mkdtemp(join(tmpdir(), 'keyhold-root-'));
-    const args = ['--mount', 'sh', '-c', SETUP, 'setup', dir, folder];
-    const keeper = spawn('unshare', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const args = ['unshare', '--mount', 'sh', '-c', SETUP, 'setup', dir, folder];
+    const keeper = spawn('setpriv', ['--pdeathsig=KILL', ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let complaint = '';
     keeper.stderr.on('data', (chunk: Buffer) => (complaint += chunk.toString()));
     const ended = once(keeper, 'exit').then(() => {
@@ -54,17 +71,24 @@ export class Root {
    * ends with it. The loopback interface is up.
    */
   async run(script: string, { timeoutMs = 120_000 } = {}): Promise<RunResult> {
-    const mounts = `--mount=/proc/${String(this.#keeper.pid)}/ns/mnt`;
     const command = [
-      mounts,
+      ...this.enter,
       'unshare',
       ...['--pid', '--net', '--fork', '--kill-child', '--mount-proc=/proc'],
-      `--root=${this.#dir}/root`,
+      `--root=${this.path}`,
       ...['sh', '-ec', `busybox ip link set lo up; cd /root\n${script}`],
     ];
-    // Of the environment only what a login has.
-    const args = ['-i', 'HOME=/root', 'LC_ALL=C', PATH, 'nsenter', ...command];
-    return run('env', args, { timeoutMs });
+    return run('env', [...LOGIN, ...command], { timeoutMs });
+  }
+
+  /** Where it lies for those who have entered its mount namespace. */
+  get path(): string {
+    return `${this.#dir}/root`;
+  }
+
+  /** The words that run a program of this machine in its mount namespace. */
+  get enter(): readonly string[] {
+    return ['nsenter', `--mount=/proc/${String(this.#keeper.pid)}/ns/mnt`];
   }
 
   async close(): Promise<void> {
@@ -74,3 +98,6 @@ export class Root {
 }
 
 const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** Arguments of `env`: of the environment only what a login has. */
+export const LOGIN = ['-i', 'HOME=/root', 'LC_ALL=C', PATH];
