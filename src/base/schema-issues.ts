@@ -61,6 +61,8 @@ function describeIssue(schema: $ZodType, value: unknown, issue: $ZodIssue): Sche
 }
 
 function suggestion(key: string, known: readonly string[]): string {
+  // Of a union, another member has it.
+  if (known.includes(key)) return ' of this kind, though one of another';
   const nearest = nearestName(key, known);
   if (nearest !== undefined) return `, did you mean ${nearest}?`;
   return known.length === 0 ? '' : `, expected one of ${[...known].sort().join(', ')}`;

@@ -203,6 +203,10 @@ for (const [text, message] of [
     '[identity.prod]\nkind = "azure-cli"\ntennant_id = "t"',
     'identity.prod.tennant_id: unknown field, did you mean tenant_id?',
   ],
+  [
+    '[identity.prod]\nkind = "azure-cli"\ncredential = "c"',
+    'identity.prod.credential: unknown field of this kind, though one of another',
+  ],
   ['state_dir = "relative"', /^state_dir: expected an absolute path .*, got "relative"$/],
   ['state_dir = 5', 'state_dir: expected string, received number'],
   ['state_dir = "/a\\u0000b"', /^state_dir: expected an absolute path/],
