@@ -2,7 +2,8 @@
 import { createServer, type RequestListener } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'tap';
-import { AdminAnswerError, createAdminClient, type AdminClient } from '../../src/admin/client.js';
+import { AdminAnswerError } from '../../src/admin/client-link.js';
+import { createAdminClient, type AdminClient } from '../../src/admin/client.js';
 import { defineErrors, KeyholdError } from '../../src/base/errors.js';
 import {
   ALLOW_RESULT,
