@@ -6,7 +6,7 @@ import { KeyholdError } from '../../src/base/errors.js';
 import type { CreateDiskOptions } from '../../src/disks/create-disk.js';
 import { DATA_OFFSET_BYTES, HEADER_BYTES } from '../../src/luks2/layout.js';
 import { decodeHeaderPair } from '../../src/luks2/header-pair.js';
-import { DISABLED, PROOF } from '../support/fakes.js';
+import { DISABLED, PROOF } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 async function withSet(t: Test): Promise<World> {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { LOCAL_PEER } from '../support/fake-plane.js';
 import type { CreateDiskOptions } from '../../src/disks/create-disk.js';
-import { DISABLED } from '../support/fakes.js';
+import { DISABLED } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 async function withSet(t: Test): Promise<World> {

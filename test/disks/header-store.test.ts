@@ -8,7 +8,7 @@ import { type DiskRecord, diskRecordSchema } from '../../src/disks/record.js';
 import { DATA_OFFSET_BYTES, HEADER_BYTES } from '../../src/luks2/layout.js';
 import type { HeaderMetadata } from '../../src/luks2/metadata.js';
 import { FakePlatformKey } from '../support/fake-seal.js';
-import { fixedRandom } from '../support/fakes.js';
+import { fixedRandom } from '../support/fixed-random.js';
 import { World } from '../support/world.js';
 
 interface Subject {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import type { DiskRecord } from '../../src/disks/record.js';
 import { FakePlatformKey } from '../support/fake-seal.js';
-import { DISABLED, SILENT } from '../support/fakes.js';
+import { DISABLED, SILENT } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const OTHER = 'https://other.example/keys/o/v1';

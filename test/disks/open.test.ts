@@ -5,7 +5,7 @@ import { type Test, test } from 'tap';
 import { KeyholdError } from '../../src/base/errors.js';
 import type { CreateDiskOptions } from '../../src/disks/create-disk.js';
 import { HEADER_BYTES } from '../../src/luks2/layout.js';
-import { DISABLED } from '../support/fakes.js';
+import { DISABLED } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 async function withSet(t: Test): Promise<World> {

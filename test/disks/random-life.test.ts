@@ -2,7 +2,14 @@
 import fc from 'fast-check';
 import { test } from 'tap';
 import { OFFLINE_REASONS } from '../../src/disks/record.js';
-import { type Behaviour, DELETED, DISABLED, NO_ROLE, PROOF, SILENT } from '../support/fakes.js';
+import {
+  type Behaviour,
+  DELETED,
+  DISABLED,
+  NO_ROLE,
+  PROOF,
+  SILENT,
+} from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const DISKS = ['a', 'b'];

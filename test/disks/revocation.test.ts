@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
 import { LOCAL_PEER } from '../support/fake-plane.js';
-import { DELETED, DISABLED, PROOF, SILENT } from '../support/fakes.js';
+import { DELETED, DISABLED, PROOF, SILENT } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 async function withDisk(t: Test, options: Parameters<World['createSet']>[0] = {}): Promise<World> {

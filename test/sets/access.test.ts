@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
-import { DELETED, DISABLED, NO_ROLE, PROOF, SILENT } from '../support/fakes.js';
+import { DELETED, DISABLED, NO_ROLE, PROOF, SILENT } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 async function withSet(t: Test, options: Parameters<World['createSet']>[0] = {}): Promise<World> {

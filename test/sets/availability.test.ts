@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
 import { FakePlatformKey } from '../support/fake-seal.js';
-import { DISABLED, NO_ROLE, PROOF, SILENT } from '../support/fakes.js';
+import { DISABLED, NO_ROLE, PROOF, SILENT } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const SECOND = 'https://second.example/keys/b/v1';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
-import { DISABLED, PROOF, SILENT } from '../support/fakes.js';
+import { DISABLED, PROOF, SILENT } from '../support/fake-vault.js';
 import { FakePlatformKey } from '../support/fake-seal.js';
 import { KEY_URL, World } from '../support/world.js';
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
 import { FakePlatformKey } from '../support/fake-seal.js';
-import { DISABLED, PROOF } from '../support/fakes.js';
+import { DISABLED, PROOF } from '../support/fake-vault.js';
 import { DyingFiles } from '../support/dying-files.js';
 import { KEY_URL, World } from '../support/world.js';
 

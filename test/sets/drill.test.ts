@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
-import { PROOF, SILENT } from '../support/fakes.js';
+import { PROOF, SILENT } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const MINUTE_MS = 60_000;

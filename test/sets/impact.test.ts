@@ -2,7 +2,7 @@
 import { type Test, test } from 'tap';
 import type { Scenario } from '../../src/sets/impact.js';
 import { FakePlatformKey } from '../support/fake-seal.js';
-import { DISABLED, SILENT } from '../support/fakes.js';
+import { DISABLED, SILENT } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const SECOND = 'https://second.example/keys/b/v1';

@@ -6,16 +6,16 @@ import { ProbeScheduler } from '../../src/sets/probe-scheduler.js';
 import type { ProbeTurn, VaultAccess, Verdict } from '../../src/vault/types.js';
 import { FakeClock } from '../support/fake-clock.js';
 import { KEY_URL, World } from '../support/world.js';
+import { FakeCustody } from '../support/fake-custody.js';
 import {
   type Behaviour,
   DISABLED,
-  FakeCustody,
   FakeVault,
-  fixedRandom,
   NO_ROLE,
   PROOF,
   SILENT,
-} from '../support/fakes.js';
+} from '../support/fake-vault.js';
+import { fixedRandom } from '../support/fixed-random.js';
 
 const KID = 'https://vault.example/keys/k/v1';
 const throttled = (retryAfterMs: number): Behaviour => ({ kind: 'silent', retryAfterMs });

@@ -5,15 +5,9 @@ import type { ProbeReport } from '../../src/sets/probe-line.js';
 import { ProbeScheduler } from '../../src/sets/probe-scheduler.js';
 import type { Canary, Verdict } from '../../src/vault/types.js';
 import { FakeClock } from '../support/fake-clock.js';
-import {
-  DISABLED,
-  FakeCustody,
-  FakeVault,
-  fixedRandom,
-  NO_ROLE,
-  PROOF,
-  SILENT,
-} from '../support/fakes.js';
+import { FakeCustody } from '../support/fake-custody.js';
+import { DISABLED, FakeVault, NO_ROLE, PROOF, SILENT } from '../support/fake-vault.js';
+import { fixedRandom } from '../support/fixed-random.js';
 
 const KID = 'https://vault.example/keys/k/v1';
 const KEY = { identity: 'main', kid: KID };

@@ -7,7 +7,7 @@ import { RecordStore } from '../../src/base/record-store.js';
 import { DATA_OFFSET_BYTES } from '../../src/luks2/layout.js';
 import type { SetRecord } from '../../src/sets/record.js';
 import { FakePlatformKey } from '../support/fake-seal.js';
-import { DISABLED, PROOF, SILENT } from '../support/fakes.js';
+import { DISABLED, PROOF, SILENT } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const SECOND = 'https://second.example/keys/b/v1';

@@ -5,7 +5,7 @@ import { type Test, test } from 'tap';
 import type { DiskRecord } from '../../src/disks/record.js';
 import type { SetRecord } from '../../src/sets/record.js';
 import { FakePlatformKey } from '../support/fake-seal.js';
-import { DISABLED, PROOF, SILENT } from '../support/fakes.js';
+import { DISABLED, PROOF, SILENT } from '../support/fake-vault.js';
 import { World } from '../support/world.js';
 
 /*

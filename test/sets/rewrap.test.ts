@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import type { SetRecord } from '../../src/sets/record.js';
 import { FakePlatformKey } from '../support/fake-seal.js';
-import { DISABLED, PROOF, SILENT } from '../support/fakes.js';
+import { DISABLED, PROOF, SILENT } from '../support/fake-vault.js';
 import { World } from '../support/world.js';
 
 /** Without a version: it follows rotation. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
-import { type Behaviour, DISABLED, PROOF, SILENT } from '../support/fakes.js';
+import { type Behaviour, DISABLED, PROOF, SILENT } from '../support/fake-vault.js';
 import { World } from '../support/world.js';
 
 const FIRST = 'https://first.example/keys/a/v1';

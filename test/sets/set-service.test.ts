@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { KeyholdError } from '../../src/base/errors.js';
 import type { CreateSetOptions } from '../../src/sets/create-set.js';
-import { DISABLED, PROOF, SILENT } from '../support/fakes.js';
+import { DISABLED, PROOF, SILENT } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 async function empty(t: Test): Promise<World> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Test, test } from 'tap';
-import type { Behaviour } from '../support/fakes.js';
-import { PROOF, SILENT } from '../support/fakes.js';
+import type { Behaviour } from '../support/fake-vault.js';
+import { PROOF, SILENT } from '../support/fake-vault.js';
 import { KEY_URL, World } from '../support/world.js';
 
 const DAY_MS = 24 * 3_600_000;

@@ -16,7 +16,7 @@ import type { Peer } from '../../src/nbd/peer.js';
 import type { DekToOpen, LeaseHandle } from '../../src/sets/ports.js';
 import type { SetKeyHandle } from '../../src/vault/types.js';
 import { fakePlatformKey, openFakeDek } from './fake-seal.js';
-import { fakeKey, type FakeLease, fakeLease } from './fakes.js';
+import { fakeKey, type FakeLease, fakeLease } from './fake-custody.js';
 
 export const LOCAL_PEER: Peer = {
   address: { kind: 'unix', pid: 1000, uid: 1000, gid: 1000 },

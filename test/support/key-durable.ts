@@ -7,7 +7,7 @@ import type { HeaderMetadata } from '../../src/luks2/metadata.js';
 import { encodeSetKeyAad } from '../../src/luks2/set-key-aad.js';
 import { type SetRecord, setRecordSchema } from '../../src/sets/record.js';
 import { type FakePlatformKey, openFakeDek, unseal } from './fake-seal.js';
-import { fixedRandom } from './fakes.js';
+import { fixedRandom } from './fixed-random.js';
 import type { World } from './world.js';
 
 /** What a crash at this moment would leave, opened with every key there is. */

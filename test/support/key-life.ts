@@ -5,7 +5,7 @@ import { type AuditLog, openAudit } from '../../src/audit/audit-log.js';
 import { KeyholdError } from '../../src/base/errors.js';
 import { Died, type DyingFiles } from './dying-files.js';
 import { FakePlatformKey } from './fake-seal.js';
-import { PROOF } from './fakes.js';
+import { PROOF } from './fake-vault.js';
 import { KeyJudge } from './key-judge.js';
 import {
   type Command,

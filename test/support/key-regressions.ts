@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { DISABLED, PROOF, SILENT } from './fakes.js';
+import { DISABLED, PROOF, SILENT } from './fake-vault.js';
 import type { Plan } from './key-steps.js';
 
 /** Lives that once broke a promise, as fast-check has shrunk them. */

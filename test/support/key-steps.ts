@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from 'fast-check';
 import type { CreateSetOptions, SetPolicy } from '../../src/sets/create-set.js';
-import { type Behaviour, DELETED, DISABLED, NO_ROLE, PROOF, SILENT } from './fakes.js';
+import { type Behaviour, DELETED, DISABLED, NO_ROLE, PROOF, SILENT } from './fake-vault.js';
 
 /*
  * What can happen to two sets and their disks, as data: fast-check shrinks it, and a failing life

@@ -14,7 +14,9 @@ import { SetService } from '../../src/sets/set-service.js';
 import { FakeClock, ProcessClock } from './fake-clock.js';
 import { FakePlane, type FakePlaneDisk } from './fake-plane.js';
 import { FakePlatformKey } from './fake-seal.js';
-import { FakeCustody, FakeVault, fixedRandom } from './fakes.js';
+import { FakeCustody } from './fake-custody.js';
+import { FakeVault } from './fake-vault.js';
+import { fixedRandom } from './fixed-random.js';
 
 export const KEY_URL = 'https://vault.example/keys/k/v1';
 

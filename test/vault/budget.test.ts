@@ -4,7 +4,7 @@ import { VaultBudget } from '../../src/vault/budget.js';
 import { KeyCosts, unitsOf, WINDOW_MS, WINDOW_UNITS } from '../../src/vault/cost.js';
 import { BULK_QUEUE_MAX, BULK_WAIT_MS_MAX } from '../../src/vault/vault-meter.js';
 import { FakeClock } from '../support/fake-clock.js';
-import { fixedRandom } from '../support/fakes.js';
+import { fixedRandom } from '../support/fixed-random.js';
 
 const VAULT = 'v.example';
 const USUAL = { urgent: false };

@@ -6,7 +6,8 @@ import { VaultBudget } from '../../src/vault/budget.js';
 import { budgeted } from '../../src/vault/budgeted.js';
 import type { CustomerKey, Verdict } from '../../src/vault/types.js';
 import { FakeClock } from '../support/fake-clock.js';
-import { FakeSetKey, fixedRandom } from '../support/fakes.js';
+import { FakeSetKey } from '../support/fake-custody.js';
+import { fixedRandom } from '../support/fixed-random.js';
 
 const VAULT = 'v.example';
 const URL_OF_KEY = `https://${VAULT}/keys/k`;

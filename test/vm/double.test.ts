@@ -6,7 +6,7 @@ import { test } from 'tap';
 import { HeaderStore } from '../../src/disks/header-store.js';
 import { encodeDekAad, encodeOuterDekAad } from '../../src/luks2/dek-aad.js';
 import type { HeaderMetadata, OuterHeaderMetadata } from '../../src/luks2/metadata.js';
-import { fixedRandom } from '../support/fakes.js';
+import { fixedRandom } from '../support/fixed-random.js';
 import { Guest } from '../support/vm/guest.js';
 import {
   addon,
