@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ConnectionView } from '../admin/api.js';
 import type { Clock } from '../base/clock.js';
-import type { DataPlane, PlaneConnection } from '../dataplane/plane.js';
+import type { DataPlane } from '../dataplane/plane.js';
+import type { PlaneConnection } from '../dataplane/plane-connections.js';
 
 /** Every NBD connection as operators see it, oldest first. */
 export function viewConnections(options: { plane: DataPlane; clock: Clock }): ConnectionView[] {

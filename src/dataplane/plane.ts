@@ -2,7 +2,6 @@
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type {
-  DiskClient,
   DiskPlane,
   DiskSpec,
   OuterCipher,
@@ -15,7 +14,6 @@ import { type Peer, peerText } from '../nbd/peer.js';
 import type {
   Addon,
   NativeConnection,
-  NativeDisk,
   NativeEvent,
   NativeEngine,
   NativePlane,
@@ -25,7 +23,9 @@ import { nativeLease } from './custody.js';
 import { callNative, codes } from './errors.js';
 import { type TlsMode, TlsListeners } from './listener-tls.js';
 import { Negotiator } from './negotiator.js';
-import { DataPlaneDisk } from './plane-disk.js';
+import type { DataPlaneDisk } from './plane-disk.js';
+import { OpenDisks } from './open-disks.js';
+import { type PlaneConnection, describeConnections } from './plane-connections.js';
 import { openOuterCipher } from './platform-key.js';
 import { ShardPool, type ShardStatus } from './shard-pool.js';
 
@@ -44,24 +44,6 @@ const LISTEN_CODES = {
   System: codes.ERR_NBD_LISTEN,
   State: codes.ERR_NBD_LISTEN,
 };
-
-interface OpenDisk {
-  readonly disk: DataPlaneDisk;
-  readonly onEvent: (event: PlaneDiskEvent) => void;
-}
-
-/** One connection for operators. */
-export interface PlaneConnection {
-  readonly id: number;
-  readonly peer: Peer;
-  /** Null while in negotiation. */
-  readonly disk: string | null;
-  readonly connectedAtBootMs: number;
-  readonly inFlight: number;
-  readonly bytesIn: number;
-  readonly bytesOut: number;
-  readonly requests: number;
-}
 
 interface EventTarget {
   dispatch: (event: NativeEvent) => void;
@@ -101,11 +83,10 @@ export class DataPlane implements DiskPlane {
   readonly #tls: TlsListeners;
   readonly #logger: Logger;
   readonly #events: EventTarget = { dispatch: (event) => this.#dispatch(event) };
-  readonly #disks = new Map<number, OpenDisk>();
+  readonly #disks: OpenDisks;
   readonly #listeners: number[] = [];
   /** Connections that serve one disk alone. */
   readonly #onlyDisk = new Map<number, string>();
-  readonly #diskIdByName = new Map<string, number>();
 
   constructor(options: DataPlaneOptions) {
     this.#logger = options.logger;
@@ -122,6 +103,7 @@ export class DataPlane implements DiskPlane {
         listenerOf(this.#events),
       ),
     );
+    this.#disks = new OpenDisks(this.#native);
     const { name, why, fallback } = this.#native.engine;
     if (fallback) {
       options.logger.warn({ engine: name, why }, 'io_uring cannot be used: epoll is slower');
@@ -135,7 +117,7 @@ export class DataPlane implements DiskPlane {
       transport: {
         respond: (connectionId, send, next) => this.#native.respond(connectionId, send, next),
         closeConnection: (connectionId) => this.#native.closeConnection(connectionId),
-        diskIdOf: (name) => this.#diskIdByName.get(name),
+        diskIdOf: (name) => this.#disks.idOf(name),
       },
       clock: options.clock,
       logger: options.logger,
@@ -223,10 +205,7 @@ export class DataPlane implements DiskPlane {
         ),
       STORE_OPEN_CODES,
     );
-    const disk = this.#wrap(native, spec.name);
-    this.#disks.set(native.id, { disk, onEvent });
-    this.#diskIdByName.set(spec.name, native.id);
-    return disk;
+    return this.#disks.add(native, spec.name, onEvent);
   }
 
   checkDirect(spec: Pick<DiskSpec, 'storePath' | 'sectorSizeBytes' | 'dataOffsetBytes'>): void {
@@ -251,8 +230,7 @@ export class DataPlane implements DiskPlane {
   }
 
   disk(name: string): DataPlaneDisk | undefined {
-    const id = this.#diskIdByName.get(name);
-    return id === undefined ? undefined : this.#disks.get(id)?.disk;
+    return this.#disks.byName(name);
   }
 
   connections(): NativeConnection[] {
@@ -261,16 +239,7 @@ export class DataPlane implements DiskPlane {
 
   /** Every connection with its peer and its disk, as it is now. */
   describeConnections(): PlaneConnection[] {
-    return this.#native.connections().map((connection) => ({
-      id: connection.id,
-      peer: peerOf(connection),
-      disk: this.#disks.get(connection.diskId)?.disk.name ?? null,
-      connectedAtBootMs: connection.connectedAtBootMs,
-      inFlight: connection.inFlight,
-      bytesIn: connection.bytesIn,
-      bytesOut: connection.bytesOut,
-      requests: connection.requests,
-    }));
+    return describeConnections(this.#native, (id) => this.#disks.nameOf(id));
   }
 
   get negotiatingCount(): number {
@@ -328,34 +297,6 @@ export class DataPlane implements DiskPlane {
     this.#tls.set(id, tls);
   }
 
-  #wrap(native: NativeDisk, name: string): DataPlaneDisk {
-    return new DataPlaneDisk({
-      native,
-      name,
-      clients: () => this.#clientsOf(native),
-      disconnectClient: (id) => this.#native.closeConnection(id),
-      onClosed: () => {
-        this.#disks.delete(native.id);
-        if (this.#diskIdByName.get(name) === native.id) this.#diskIdByName.delete(name);
-      },
-    });
-  }
-
-  #clientsOf(disk: NativeDisk): DiskClient[] {
-    // Asked of every disk at every probe and list: so a disk without clients must not cost a look
-    // at the connections of all others.
-    if (disk.connectionCount() === 0) return [];
-    return this.#native
-      .connections()
-      .filter((connection) => connection.diskId === disk.id)
-      .map((connection) => ({
-        id: connection.id,
-        peer: peerOf(connection),
-        connectedAtBootMs: connection.connectedAtBootMs,
-        requests: connection.requests,
-      }));
-  }
-
   #dispatch(event: NativeEvent): void {
     switch (event.kind) {
       case 'negotiation-open':
@@ -380,23 +321,26 @@ export class DataPlane implements DiskPlane {
       case 'connection-closed':
         this.#onlyDisk.delete(event.connectionId);
         this.#negotiator.closed(event.connectionId, event.cause);
-        this.#tellClients(event.diskId, 'client-disconnected');
+        this.#disks.tellClients(event.diskId, 'client-disconnected');
         break;
       case 'transmission-started':
-        this.#tellClients(event.diskId, 'client-connected');
+        this.#disks.tellClients(event.diskId, 'client-connected');
         break;
       case 'lease-ended':
-        this.#disks
-          .get(event.diskId)
-          ?.onEvent({ kind: 'lease-ended', keyWipedBootMs: event.keyWipedBootMs });
+        this.#disks.tell(event.diskId, {
+          kind: 'lease-ended',
+          keyWipedBootMs: event.keyWipedBootMs,
+        });
         break;
       case 'store-error':
-        this.#disks
-          .get(event.diskId)
-          ?.onEvent({ kind: 'store-error', operation: event.operation, errno: event.errno });
+        this.#disks.tell(event.diskId, {
+          kind: 'store-error',
+          operation: event.operation,
+          errno: event.errno,
+        });
         break;
       case 'store-buffered':
-        this.#disks.get(event.diskId)?.onEvent({ kind: 'store-buffered', message: event.message });
+        this.#disks.tell(event.diskId, { kind: 'store-buffered', message: event.message });
         break;
       case 'shard-died':
         this.#logger.error(
@@ -406,14 +350,4 @@ export class DataPlane implements DiskPlane {
         break;
     }
   }
-
-  #tellClients(diskId: number, kind: 'client-connected' | 'client-disconnected'): void {
-    const open = this.#disks.get(diskId);
-    if (open === undefined) return;
-    open.onEvent({ kind, clients: open.disk.native.connectionCount() });
-  }
-}
-
-function peerOf({ peer: address, tls }: NativeConnection): Peer {
-  return { address, tls };
 }

@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.js';
 import { Emitter } from '../base/emitter.js';
 import { KeyholdError, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
-import { quoteName, validateName } from '../base/names.js';
+import { validateName } from '../base/names.js';
 import type { Random } from '../base/random.js';
 import { type BrokenRecord, RecordStore } from '../base/record-store.js';
 import type { SetKeyHandle, VaultAccess } from '../vault/types.js';
@@ -15,12 +15,12 @@ import {
   prepareSet,
   type SetPolicy,
 } from './create-set.js';
-import { purgedError } from './denials.js';
 import { drillError, DrillVault } from './drill.js';
 import type { EncryptionSet } from './encryption-set.js';
 import { codes } from './errors.js';
 import { impactOf, type Scenario, type SetImpact } from './impact.js';
 import { LiveSet } from './live-set.js';
+import { LiveSets } from './live-sets.js';
 import { type PlatformKeySource, platformKeySource } from './platform.js';
 import type { HeaderReport, KeyCustody, SetDisks } from './ports.js';
 import { ProbeScheduler } from './probe-scheduler.js';
@@ -55,8 +55,7 @@ export class SetService {
   readonly #records: RecordStore<SetRecord>;
   readonly #scheduler: ProbeScheduler;
   readonly #drills: DrillVault;
-  readonly #sets = new Map<string, LiveSet>();
-  readonly #broken = new Map<string, BrokenRecord>();
+  readonly #sets = new LiveSets();
   /** Names that a create or delete is at work on. */
   readonly #busy = new Set<string>();
 
@@ -85,7 +84,7 @@ export class SetService {
   async load(): Promise<void> {
     const { records, broken } = await this.#records.load();
     for (const record of broken) {
-      this.#broken.set(record.name, record);
+      this.#sets.addBroken(record);
       this.#options.logger.error(
         { set: record.name, cause: record.message },
         'set record unusable',
@@ -93,27 +92,27 @@ export class SetService {
     }
     for (const record of records) {
       const live = this.#assemble(record);
-      this.#sets.set(record.name, live);
+      this.#sets.add(live);
       live.start();
     }
   }
 
   /** Goes on with what a crash left half done, and looks for newer versions from now on. */
   resume(): void {
-    for (const live of this.#sets.values()) live.resume();
+    for (const live of this.#sets.all()) live.resume();
   }
 
   list(): EncryptionSet[] {
-    return this.#live().map(({ set }) => set);
+    return this.#sets.sorted().map(({ set }) => set);
   }
 
   broken(): BrokenRecord[] {
-    return [...this.#broken.values()];
+    return this.#sets.broken();
   }
 
   /** Throws ERR_SET_NOT_FOUND, or ERR_SET_RECORD when the record is damaged. */
   get(name: string): EncryptionSet {
-    return this.#get(name).set;
+    return this.#sets.get(name).set;
   }
 
   /** The earliest probe that is planned; null: none is, or every one is under way. */
@@ -125,28 +124,28 @@ export class SetService {
   }
 
   byId(id: string): EncryptionSet | undefined {
-    return [...this.#sets.values()].find(({ set }) => set.id === id)?.set;
+    return this.#sets.byId(id)?.set;
   }
 
   /** Without what only the headers know. */
   view(name: string): SetView {
-    return this.#view(this.#get(name), null);
+    return this.#view(this.#sets.get(name), null);
   }
 
   views(): SetView[] {
-    return this.#live().map((live) => this.#view(live, null));
+    return this.#sets.sorted().map((live) => this.#view(live, null));
   }
 
   /** With every header of the set read now: which version each depends on. */
   async show(name: string): Promise<SetView> {
-    const live = this.#get(name);
+    const live = this.#sets.get(name);
     const headers = await this.#options.disks().headers(live.set.id);
     return this.#view(live, headers);
   }
 
   /** Probes the set's keys now; denials are confirmed and acted on before it resolves. */
   async check(name: string): Promise<SetCheckView> {
-    const { set } = this.#get(name);
+    const { set } = this.#sets.get(name);
     await set.probe();
     return viewCheck(set);
   }
@@ -163,7 +162,7 @@ export class SetService {
       this.#assertNew(filled.name);
       const { record, key } = await prepareSet(filled, this.#context);
       const live = await this.#prove(record, key);
-      this.#sets.set(record.name, live);
+      this.#sets.add(live);
       const { ref } = live.set;
       const kid = live.set.wrappedKeys[0]?.kid ?? '';
       this.events.emit('set-key', { set: ref, action: 'generated', kid });
@@ -174,7 +173,7 @@ export class SetService {
 
   /** Changes the policy of a set; throws ERR_SET_OPTION, and then nothing has changed. */
   async update(name: string, changes: Partial<SetPolicy>): Promise<SetView> {
-    const live = this.#usable(name);
+    const live = this.#sets.usable(name);
     await live.rewrapper.change((record) => {
       const changed = { ...record, ...changes };
       validateTimes(name, changed, this.#context.unwrapTimeoutMs);
@@ -194,18 +193,18 @@ export class SetService {
 
   /** Looks at the newest versions of the set's keys now, and rewraps (docs/KEYS.md section 2). */
   async rotate(name: string): Promise<SetView> {
-    await this.#usable(name).rewrapper.rotate();
+    await this.#sets.usable(name).rewrapper.rotate();
     return this.show(name);
   }
 
   /** Puts the set on another customer key, or on the platform key. */
   async assign(name: string, target: Parameters<Rewrapper['assign']>[0]): Promise<SetView> {
-    await this.#usable(name).rewrapper.assign(target);
+    await this.#sets.usable(name).rewrapper.assign(target);
     return this.show(name);
   }
 
   impact(name: string, question: { scenario: Scenario; keyVersion?: string }): SetImpact {
-    const { set } = this.#get(name);
+    const { set } = this.#sets.get(name);
     const nowMs = this.#context.clock.nowMs();
     return impactOf(set, this.#options.disks().facts(set.id), { ...question, nowMs });
   }
@@ -215,7 +214,7 @@ export class SetService {
    * follows is real, disks included. Throws ERR_SET_DRILL for a key that another set uses too.
    */
   beginDrill(name: string, request: { scenario: Scenario; durationMs: number }): SetView {
-    const live = this.#usable(name);
+    const live = this.#sets.usable(name);
     const kids = live.set.record.keys.map(({ kid }) => kid);
     if (kids.length === 0) throw drillError(name, 'it has no customer key that could be denied');
     const other = this.list().find(
@@ -233,7 +232,7 @@ export class SetService {
 
   /** Throws ERR_SET_DRILL when none is on. Resolves when the vaults have been asked again. */
   async endDrill(name: string): Promise<SetView> {
-    const live = this.#get(name);
+    const live = this.#sets.get(name);
     const drill = this.#drills.end(name);
     if (drill === undefined) throw drillError(name, 'none is on');
     this.#tellDrill(live, drill, false);
@@ -248,7 +247,7 @@ export class SetService {
   /** Cryptographic erasure (docs/KEYS.md section 6). */
   async purge(name: string, confirmation: string): Promise<PurgeReceipt> {
     return this.#exclusively(name, async () => {
-      const live = this.#get(name);
+      const live = this.#sets.get(name);
       return live.purge(async () => {
         // What a drill says is no reason to destroy anything.
         if (this.#drills.of(name) !== undefined) {
@@ -264,19 +263,19 @@ export class SetService {
    * or deletion of the set happens meanwhile.
    */
   async hold<T>(name: string, work: (set: EncryptionSet) => Promise<T>): Promise<T> {
-    const live = this.#usable(name);
+    const live = this.#sets.usable(name);
     return live.rewrapper.hold(() => work(live.set));
   }
 
   /** What a receipt measured: for `set show`. */
   noteRevocation(setId: string, wipedAfterMs: number): void {
-    [...this.#sets.values()].find(({ set }) => set.id === setId)?.noteRevocation(wipedAfterMs);
+    this.#sets.byId(setId)?.noteRevocation(wipedAfterMs);
   }
 
   /** Refused while disks refer to the set. */
   async delete(name: string): Promise<void> {
     await this.#exclusively(name, async () => {
-      const live = this.#get(name);
+      const live = this.#sets.get(name);
       await live.rewrapper.exclusively(() => this.#remove(live));
     });
   }
@@ -293,11 +292,11 @@ export class SetService {
       );
     }
     // Hidden first, so that no new disk can join it meanwhile.
-    this.#sets.delete(name);
+    this.#sets.remove(name);
     try {
       await this.#records.remove(name);
     } catch (error) {
-      this.#sets.set(name, live);
+      this.#sets.add(live);
       throw error;
     }
     live.close('deleted');
@@ -308,34 +307,7 @@ export class SetService {
   close(): void {
     this.#drills.close();
     this.#scheduler.close();
-    for (const live of this.#sets.values()) live.close('shutdown');
-  }
-
-  #live(): LiveSet[] {
-    return [...this.#sets.values()].sort((a, b) => (a.set.name < b.set.name ? -1 : 1));
-  }
-
-  #get(name: string): LiveSet {
-    const live = this.#sets.get(name);
-    if (live !== undefined) return live;
-    const broken = this.#broken.get(name);
-    if (broken !== undefined) {
-      throw new KeyholdError(
-        codes.ERR_SET_RECORD,
-        `reading the record of encryption set ${name}: ${broken.path}: ${broken.message}`,
-        { fields: { set: name, path: broken.path } },
-      );
-    }
-    throw new KeyholdError(codes.ERR_SET_NOT_FOUND, `no encryption set ${quoteName(name)}`, {
-      fields: { set: name },
-    });
-  }
-
-  /** For what needs a set whose keys still exist. */
-  #usable(name: string): LiveSet {
-    const live = this.#get(name);
-    if (live.set.record.purge !== null) throw purgedError(name);
-    return live;
+    for (const live of this.#sets.all()) live.close('shutdown');
   }
 
   #view(live: LiveSet, headers: HeaderReport[] | null): SetView {
@@ -395,7 +367,7 @@ export class SetService {
   }
 
   #assertNew(name: string): void {
-    if (!this.#sets.has(name) && !this.#broken.has(name)) return;
+    if (!this.#sets.has(name)) return;
     throw new KeyholdError(
       codes.ERR_SET_EXISTS,
       `creating encryption set ${name}: ${this.#records.pathOf(name)} exists already`,

@@ -44,10 +44,8 @@ const FILE_LINES_AIM = 400;
 
 /** Files that are one thing although they are long, and which thing. */
 const LONG_FILES: Readonly<Record<string, string>> = {
-  'src/dataplane/plane.ts': 'the facade of one native object',
   'src/disks/disk-runner.ts': 'the one event loop of a disk',
   'src/sets/encryption-set.ts': 'the one place where verdicts become access',
-  'src/sets/set-service.ts': 'every command on a set, one after the other',
 };
 
 /** Calls that have a better replacement here. */
