@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-import { assertNever, KeyholdError, messageOf } from '../base/errors.js';
+import { assertNever, KeyholdError } from '../base/errors.js';
 import type { RecordStore } from '../base/record-store.js';
 import type { Peer } from '../nbd/peer.js';
 import type { EncryptionSet } from '../sets/encryption-set.js';
 import type { KeyCustody } from '../sets/ports.js';
-import type { Verdict } from '../vault/types.js';
 import { type AccessChange, changeRules, DiskAccess } from './disk-access.js';
+import { decisionOn } from './decision.js';
 import { type Decision, DiskHands, type DiskHandsOptions } from './disk-hands.js';
 import { DiskKeys, type DiskSeat } from './disk-keys.js';
+import { DiskNews } from './disk-news.js';
 import { DiskTimers } from './disk-timers.js';
+import { DiskTurns } from './disk-turns.js';
 import { codes } from './errors.js';
 import type { DiskCause, DiskRef, DiskStateView } from './events.js';
 import { failureFacts, initialControl, keyAccessOf, recordFor } from './facts.js';
@@ -24,8 +26,7 @@ import { transition } from './lifecycle.js';
 import { Linger } from './linger.js';
 import type { DiskClient, PlaneDiskEvent } from './ports.js';
 import type { DiskRecord } from './record.js';
-import { SerialQueue } from '../base/serial-queue.js';
-import { causeOf, failureError, refusalError, sameState, viewState } from './state-view.js';
+import { failureError, refusalError, viewState } from './state-view.js';
 import { deleteStoreOf } from './store-file.js';
 
 export interface DiskRunnerOptions extends Omit<
@@ -59,12 +60,8 @@ export class DiskRunner {
   readonly #timers: DiskTimers;
   readonly #linger: Linger;
   readonly #access: DiskAccess;
-  readonly #queue = new SerialQueue();
-  #closed = false;
-  /**
-   * Notices that already stand in the queue: they are read when their turn comes, so one is enough.
-   */
-  readonly #noted = new Set<'access' | 'clients'>();
+  readonly #news: DiskNews;
+  readonly #turns: DiskTurns;
   /** Why the last open or resume failed, for the command that wanted it. */
   #failure: unknown;
 
@@ -82,6 +79,8 @@ export class DiskRunner {
       set: () => this.#set,
       onPlaneEvent: (event) => this.#onPlaneEvent(event),
     });
+    this.#news = new DiskNews(options.emit, () => this.ref);
+    this.#turns = new DiskTurns(() => this.ref.name, this.#news);
     this.keys = this.#createKeys();
   }
 
@@ -137,15 +136,14 @@ export class DiskRunner {
    */
   async changeAllow(change: AccessChange): Promise<number> {
     let closed = 0;
-    await this.#queue.run(async () => {
-      this.#assertOpen('changing the allow list of');
+    await this.#turns.run('changing the allow list of', async () => {
       const { name, allow: before } = this.#record;
       const allow = changeRules(before, { ...change, disk: name });
       if (allow.join('\n') === before.join('\n')) return;
       await this.#access.change(allow, () => this.#save({ ...this.#record, allow }));
       const added = allow.filter((rule) => !before.includes(rule));
       const removed = before.filter((rule) => !allow.includes(rule));
-      this.#options.emit('allow-changed', { disk: this.ref, added, removed });
+      this.#news.allowChanged(added, removed);
       closed = this.#expel();
     });
     return closed;
@@ -158,8 +156,7 @@ export class DiskRunner {
 
   /** Takes the disk offline without touching its record. */
   async shutdown(): Promise<void> {
-    await this.#queue.run(async () => {
-      if (this.#closed) return;
+    await this.#turns.runUnlessClosed(async () => {
       await this.#process({ kind: 'shutdown' });
       this.#close();
     });
@@ -171,8 +168,7 @@ export class DiskRunner {
    */
   async remove(options: { deleteStore: boolean }): Promise<void> {
     const { name } = this.#record;
-    await this.#queue.run(async () => {
-      this.#assertOpen('deleting');
+    await this.#turns.run('deleting', async () => {
       const { state } = this.state;
       if (state !== 'offline') {
         throw new KeyholdError(
@@ -190,8 +186,7 @@ export class DiskRunner {
   }
 
   async #command(event: LifecycleEvent & { kind: 'attach' | 'detach' | 'restart' }): Promise<void> {
-    await this.#queue.run(async () => {
-      this.#assertOpen(`${event.kind}ing`);
+    await this.#turns.run(`${event.kind}ing`, async () => {
       this.#failure = undefined;
       await this.#process(event);
       if (this.#failure === undefined) return;
@@ -212,43 +207,27 @@ export class DiskRunner {
       process: (event) => this.#process(event),
     };
     const inTurn = <T>(doing: string, work: () => Promise<T>): Promise<T> =>
-      this.#queue.run(() => {
-        this.#assertOpen(doing);
-        return work();
-      });
+      this.#turns.run(doing, work);
     return new DiskKeys({ ...this.#options, seat, inTurn });
   }
 
   #note(what: 'access' | 'clients'): void {
-    if (this.#noted.has(what)) return;
-    this.#noted.add(what);
-    void this.#queue
-      .run(async () => {
-        this.#noted.delete(what);
-        if (!this.#closed) await this.#process({ kind: what });
-      })
-      .catch((error: unknown) => this.#reportUnexpected(error));
+    this.#turns.note(what, () => this.#process({ kind: what }));
   }
 
   /** Whether news is stale shows when its turn comes: a resume may stand before it in the queue. */
   #notify(event: LifecycleEvent): void {
-    void this.#queue
-      .run(async () => {
-        const stale = event.kind === 'lease-ended' && this.#hands.isStale(event.keyWipedBootMs);
-        if (!this.#closed && !stale) await this.#process(event);
-      })
-      .catch((error: unknown) => this.#reportUnexpected(error));
+    this.#turns.later(async () => {
+      const stale = event.kind === 'lease-ended' && this.#hands.isStale(event.keyWipedBootMs);
+      if (!stale) await this.#process(event);
+    });
   }
 
   async #process(event: LifecycleEvent, inherited?: DiskCause): Promise<void> {
     const before = this.#control;
     const { control, effects } = transition(before, event, this.#context());
-    const decision = {
-      cause: causeOf(event, inherited),
-      decidedBootMs: this.#decidedBootMs(event),
-      verdictStartedBootMs: this.#believed(event)?.startedBootMs,
-      verdictReceivedBootMs: this.#believed(event)?.receivedBootMs,
-    };
+    const nowBootMs = this.#options.clock.bootMs();
+    const decision = decisionOn(event, { access: this.#set?.access, nowBootMs, inherited });
     const [first] = effects;
     const recordFirst = first?.kind === 'record' && first.required;
     this.#control = control;
@@ -260,7 +239,10 @@ export class DiskRunner {
         throw error;
       }
     }
-    this.#publish(before, event, decision.cause);
+    if (event.kind === 'lease-ended' && before.phase.kind === 'online') {
+      this.#news.wipedByNative(event.keyWipedBootMs);
+    }
+    this.#news.moved(this.#view(before), this.state, decision.cause);
     for (const effect of recordFirst ? effects.slice(1) : effects) {
       const followUp = await this.#perform(effect, decision);
       if (followUp !== undefined) await this.#process(followUp, decision.cause);
@@ -270,9 +252,7 @@ export class DiskRunner {
   async #perform(effect: Effect, decision: Decision): Promise<LifecycleEvent | undefined> {
     switch (effect.kind) {
       case 'record':
-        await this.#save().catch((error: unknown) =>
-          this.#options.emit('record-error', { disk: this.ref, message: messageOf(error) }),
-        );
+        await this.#save().catch((error: unknown) => this.#news.recordFailed(error));
         return undefined;
       case 'open':
         return this.#open(effect.attachedBefore);
@@ -331,9 +311,7 @@ export class DiskRunner {
     this.#failure = error;
     const nowMs = this.#options.clock.nowMs();
     const facts = failureFacts(error, keyAccessOf(this.#set, nowMs), nowMs);
-    const code = error instanceof KeyholdError ? error.code : 'ERR_INTERNAL';
-    const { reason } = facts;
-    this.#options.emit('open-failed', { disk: this.ref, reason, code, message: messageOf(error) });
+    this.#news.openFailed(facts.reason, error);
     return facts;
   }
 
@@ -348,19 +326,6 @@ export class DiskRunner {
       clients: this.#hands.clients().length,
       nowMs,
     };
-  }
-
-  /** When what is being done was decided: a denial's confirmation, else now. */
-  #decidedBootMs(event: LifecycleEvent): number {
-    const access = this.#set?.access;
-    if (event.kind === 'access' && access?.kind === 'denied') return access.denial.confirmedBootMs;
-    return this.#options.clock.bootMs();
-  }
-
-  /** The denial that is acted on. */
-  #believed(event: LifecycleEvent): Verdict | undefined {
-    const access = this.#set?.access;
-    return event.kind === 'access' && access?.kind === 'denied' ? access.denial.verdict : undefined;
   }
 
   /** As if the disk that is being opened were online. */
@@ -379,20 +344,6 @@ export class DiskRunner {
     this.#record = record;
   }
 
-  #publish(before: DiskControl, event: LifecycleEvent, cause: DiskCause): void {
-    const disk = this.ref;
-    if (event.kind === 'lease-ended' && before.phase.kind === 'online') {
-      const { keyWipedBootMs } = event;
-      const native = { keyWipedBootMs, parkedRequests: undefined, by: 'native' } as const;
-      this.#options.emit('suspended', { disk, ...native });
-    }
-    const previous = this.#view(before);
-    const current = this.state;
-    if (!sameState(previous, current)) {
-      this.#options.emit('state', { disk, cause, previous, current });
-    }
-  }
-
   #view(control: DiskControl): DiskStateView {
     return viewState(control, { set: this.#set, requestId: this.#onlineRequestId });
   }
@@ -402,13 +353,9 @@ export class DiskRunner {
       case 'lease-ended':
         this.#notify(event);
         break;
-      case 'store-error': {
-        const { operation, errno } = event;
-        this.#options.emit('store-error', { disk: this.ref, operation, errno });
-        break;
-      }
+      case 'store-error':
       case 'store-buffered':
-        this.#options.emit('store-buffered', { disk: this.ref, message: event.message });
+        this.#news.ofStore(event);
         break;
       case 'client-connected':
         // Its choice of this disk may be older than a change of the list.
@@ -424,7 +371,7 @@ export class DiskRunner {
   }
 
   #noteClients(clients: number): void {
-    this.#options.emit('clients', { disk: this.ref, clients });
+    this.#news.clients(clients);
     this.#note('clients');
   }
 
@@ -447,20 +394,6 @@ export class DiskRunner {
 
   #close(): void {
     this.#timers.stopAll();
-    this.#closed = true;
-  }
-
-  #assertOpen(doing: string): void {
-    if (!this.#closed) return;
-    throw new KeyholdError(
-      codes.ERR_DISK_CLOSED,
-      `${doing} disk ${this.ref.name}: it was deleted, or the daemon is stopping`,
-      { fields: { disk: this.ref.name } },
-    );
-  }
-
-  #reportUnexpected(error: unknown): void {
-    const code = error instanceof KeyholdError ? error.code : 'ERR_INTERNAL';
-    this.#options.emit('offline-failed', { disk: this.ref, code, message: messageOf(error) });
+    this.#turns.close();
   }
 }

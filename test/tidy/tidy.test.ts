@@ -44,7 +44,6 @@ const FILE_LINES_AIM = 400;
 
 /** Files that are one thing although they are long, and which thing. */
 const LONG_FILES: Readonly<Record<string, string>> = {
-  'src/disks/disk-runner.ts': 'the one event loop of a disk',
   'src/sets/encryption-set.ts': 'the one place where verdicts become access',
 };
 
