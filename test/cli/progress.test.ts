@@ -3,9 +3,8 @@ import fc from 'fast-check';
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'tap';
 import type { TextSink } from '../../src/cli/io.js';
-import { lineOfStep, type Share } from '../../src/cli/progress/draw.js';
+import { drawProgress, lineOfStep, type Share } from '../../src/cli/progress/draw.js';
 import { showProgress } from '../../src/cli/progress/progress.js';
-import { drawProgress } from '../../src/cli/progress/terminal-bar.js';
 import { eventually } from '../support/process.js';
 
 function sink(columns?: number): { sink: TextSink; text: () => string } {
@@ -22,7 +21,7 @@ function sink(columns?: number): { sink: TextSink; text: () => string } {
   };
 }
 
-/** To the first column of a line that is cleared whole. */
+/** What cli-progress ends with: to the first column, and the whole line cleared. */
 const CLEARED = '\u001b[1G\u001b[2K';
 
 const ROTATING = { doing: 'rewrapping set demo', elapsedMs: 3200, share: undefined };
@@ -85,6 +84,26 @@ void test('what lasts is shown, and the picture is gone when it ends', async (t)
   await showProgress(out, task, work, 0);
   t.match(text(), 'purging set s');
   t.ok(text().endsWith(CLEARED), JSON.stringify(text().slice(-20)));
+});
+
+void test('a picture fits a terminal that has less room than it', async (t) => {
+  const { sink: out, text } = sink(12);
+  const task = { doing: 'purging set s', look: () => Promise.resolve({ done: 1, total: 2 }) };
+  await showProgress(out, task, () => eventually('a picture', () => text().includes('purg')), 0);
+  const drawn = text()
+    .replace(/\u001b(?:\[\??\d*[A-Za-z]|[78])/g, '\n')
+    .split('\n');
+  t.strictSame(
+    drawn.filter((line) => line.length > 11),
+    [],
+  );
+  t.match(drawn.join(''), 'purging s');
+});
+
+void test('a terminal wraps and shows its cursor throughout: Ctrl-C may come at any time', async (t) => {
+  const { sink: out, text } = sink(80);
+  await showProgress(out, { doing: 'x' }, () => eventually('a picture', () => text() !== ''), 0);
+  t.notMatch(text(), /\u001b\[\?(?:7|25)[hl]/);
 });
 
 void test('a failure is passed on, and the picture is gone', async (t) => {

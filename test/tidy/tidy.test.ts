@@ -36,6 +36,7 @@ const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   'prom-client': ['metrics'],
   'smol-toml': ['config'],
   commander: ['cli'],
+  'cli-progress': ['cli'],
 };
 
 const FILE_LINES_MAX = 600;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import cliProgress from 'cli-progress';
 import { formatSpan } from '../views/time.js';
 import { clip, plain } from '../text.js';
 
@@ -20,19 +21,25 @@ export interface ProgressState {
 
 const SPINNER = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 const SPIN_MS = 250;
+const BAR_WIDTH = 20;
+const BAR = {
+  barsize: BAR_WIDTH,
+  barGlue: '',
+  barCompleteString: '█'.repeat(BAR_WIDTH),
+  barIncompleteString: '░'.repeat(BAR_WIDTH),
+};
 const STEP_PERCENT = 5;
 
-/** One line of at most `columns` characters; `drawBar` draws a bar of which a share is done. */
-export function lineOf(
-  state: ProgressState,
-  columns: number,
-  drawBar: (ratio: number) => string,
-): string {
+/** One line of at most `columns` characters. */
+export function drawProgress(state: ProgressState, columns: number): string {
   const spinner = SPINNER[Math.floor(state.elapsedMs / SPIN_MS) % SPINNER.length] ?? '';
   const elapsed = formatSpan(Math.floor(state.elapsedMs / 1000) * 1000);
-  const { share } = state;
-  const bar = share === undefined ? '' : `  ${drawBar(percentOf(share) / 100)} ${textOf(share)}`;
+  const bar = state.share === undefined ? '' : `  ${drawBar(state.share)}`;
   return clip(`${spinner} ${plain(state.doing)}${bar}  ${elapsed}`, columns);
+}
+
+function drawBar(share: Share): string {
+  return `${cliProgress.Format.BarFormat(percentOf(share) / 100, BAR)} ${textOf(share)}`;
 }
 
 function textOf(share: Share): string {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { TextSink } from '../io.js';
-import { lineOfStep, type ProgressState, type Share } from './draw.js';
-import { TerminalBar } from './terminal-bar.js';
+import { lineOfStep, type Share } from './draw.js';
+import { startTerminalBar, type TerminalBar } from './terminal-bar.js';
 
 /** What ends sooner needs no picture. */
 const PATIENCE_MS = 2000;
-const PRINT_MS = 250;
 /** How often it is asked how far things are: that may cost the daemon something. */
 const LOOK_MS = 2000;
 
@@ -40,11 +39,11 @@ class Picture {
   startedMs = 0;
   readonly #sink: TextSink;
   readonly #task: Task;
-  readonly #timers: NodeJS.Timeout[] = [];
-  #share: Share | undefined;
+  #timer: NodeJS.Timeout | undefined;
   #isLooking = false;
   #printed: number | undefined;
   #bar: TerminalBar | undefined;
+  #isOver = false;
 
   constructor(sink: TextSink, task: Task) {
     this.#sink = sink;
@@ -52,43 +51,35 @@ class Picture {
   }
 
   begin(): void {
-    const { columns } = this.#sink;
-    if (columns === undefined) {
-      this.#timers.push(setInterval(() => this.#print(), PRINT_MS));
-      this.#print();
-    } else {
-      this.#bar = new TerminalBar(this.#sink, columns, () => this.#state());
-    }
-    if (this.#task.look !== undefined) {
-      this.#timers.push(setInterval(() => void this.#look(), LOOK_MS));
-      void this.#look();
-    }
+    const { doing, look } = this.#task;
+    const elapsedMs = (): number => performance.now() - this.startedMs;
+    if (this.#sink.columns === undefined) this.#print(undefined);
+    else this.#bar = startTerminalBar(this.#sink, doing, elapsedMs);
+    if (look === undefined) return;
+    this.#timer = setInterval(() => void this.#look(look), LOOK_MS);
+    void this.#look(look);
   }
 
   end(): void {
-    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    this.#isOver = true;
+    clearInterval(this.#timer);
     this.#bar?.stop();
-    this.#bar = undefined;
   }
 
-  async #look(): Promise<void> {
+  async #look(look: NonNullable<Task['look']>): Promise<void> {
     if (this.#isLooking) return;
     this.#isLooking = true;
-    const share = await this.#task.look?.().catch(() => undefined);
+    const share = await look().catch(() => undefined);
     this.#isLooking = false;
-    if (share !== undefined && share.total > 0) this.#share = share;
+    if (this.#isOver || share === undefined || share.total <= 0) return;
+    if (this.#bar === undefined) this.#print(share);
+    else this.#bar.show(share);
   }
 
-  #state(): ProgressState {
-    return {
-      doing: this.#task.doing,
-      elapsedMs: performance.now() - this.startedMs,
-      share: this.#share,
-    };
-  }
-
-  #print(): void {
-    const next = lineOfStep(this.#state(), this.#printed);
+  /** Where there is no terminal. */
+  #print(share: Share | undefined): void {
+    const state = { doing: this.#task.doing, elapsedMs: 0, share };
+    const next = lineOfStep(state, this.#printed);
     if (next === undefined) return;
     this.#printed = next.step;
     this.#sink.write(next.line);

@@ -1,51 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Writable } from 'node:stream';
-import cliProgress, { type Options } from 'cli-progress';
+import { SingleBar, type Params } from 'cli-progress';
 import type { TextSink } from '../io.js';
-import { lineOf, type ProgressState } from './draw.js';
+import { drawProgress, type Share } from './draw.js';
 
-const LOOK = {
-  barsize: 20,
-  barCompleteString: '█'.repeat(20),
-  barIncompleteString: '░'.repeat(20),
-  barGlue: '',
-} satisfies Options;
-const FRAMES_PER_SECOND = 4;
+const DRAWS_PER_SECOND = 4;
 
-/** One line of a terminal; its last column is left free, where some wrap already. */
-export function drawProgress(state: ProgressState, columns: number): string {
-  return lineOf(state, columns - 1, (ratio) => cliProgress.Format.BarFormat(ratio, LOOK));
+/** One line of a terminal that says how far something is, drawn anew until `stop`. */
+export interface TerminalBar {
+  show(share: Share): void;
+  /** Clears the line. */
+  stop(): void;
 }
 
-/** One line of a terminal, drawn anew until `stop`, which leaves nothing of it. */
-export class TerminalBar {
-  readonly #bar: cliProgress.SingleBar;
-
-  constructor(sink: TextSink, columns: number, state: () => ProgressState) {
-    this.#bar = new cliProgress.SingleBar({
-      ...LOOK,
-      stream: terminalOf(sink, columns),
-      format: () => drawProgress(state(), columns),
-      fps: FRAMES_PER_SECOND,
-      clearOnComplete: true,
-      gracefulExit: false,
-    });
-    // What is drawn comes from `state` alone.
-    this.#bar.start(1, 0);
-  }
-
-  stop(): void {
-    this.#bar.stop();
-  }
-}
-
-function terminalOf(sink: TextSink, columns: number): Writable {
-  const stream = new Writable({
-    decodeStrings: false,
-    write(text: string, _encoding, done) {
-      sink.write(text);
-      done();
-    },
+/** Draws at once. `elapsedMs` is asked at every drawing. */
+export function startTerminalBar(
+  sink: TextSink,
+  doing: string,
+  elapsedMs: () => number,
+): TerminalBar {
+  const bar = new SingleBar({
+    format: (_options, params: Params, { share }: { share?: Share }) =>
+      drawProgress({ doing, elapsedMs: elapsedMs(), share }, params.maxWidth),
+    stream: new SinkTerminal(sink),
+    fps: DRAWS_PER_SECOND,
+    clearOnComplete: true,
+    noTTYOutput: false,
+    // Lines are made to fit. A terminal told not to wrap would stay so after Ctrl-C, and a cursor
+    // that is hidden would stay hidden.
+    linewrap: true,
+    hideCursor: false,
   });
-  return Object.assign(stream, { isTTY: true, columns });
+  bar.start(1, 0, {});
+  return {
+    show(share) {
+      bar.setTotal(share.total);
+      bar.update(share.done, { share });
+    },
+    stop: () => bar.stop(),
+  };
+}
+
+/** What cli-progress takes for a terminal. */
+class SinkTerminal extends Writable {
+  readonly isTTY = true;
+  readonly #sink: TextSink;
+
+  constructor(sink: TextSink) {
+    super({ decodeStrings: false });
+    this.#sink = sink;
+  }
+
+  /** The last column is left free, where some terminals wrap already; at least 1. */
+  get columns(): number {
+    return Math.max(1, (this.#sink.columns ?? 0) - 1);
+  }
+
+  override _write(text: string, _encoding: string, done: () => void): void {
+    this.#sink.write(text);
+    done();
+  }
 }
