@@ -16,7 +16,7 @@ import { plan } from '../support/key-steps.js';
  * failure was printed.
  */
 
-const SECONDS_DEFAULT = 40;
+const SECONDS_DEFAULT = 25;
 const seconds = Number(process.env['RANDOM_KEYS_SECONDS'] ?? SECONDS_DEFAULT);
 const seed = Number(process.env['RANDOM_KEYS_SEED'] ?? Date.now() % 2 ** 31);
 
