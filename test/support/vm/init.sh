@@ -31,11 +31,16 @@ while read -r id; do
 done <> /tmp/shell/done &
 
 echo ready
+# The reader is not process 1 and has no child that ends while it reads: at a SIGCHLD `read` of busybox
+# begins anew, and what it had of the line is lost. Orphans end as children of process 1.
 while read -r id script; do
   (
-    echo "$script" | base64 -d > "/tmp/shell/$id.sh"
-    sh "/tmp/shell/$id.sh" < /dev/null > "/tmp/shell/$id.out" 2>&1
-    echo $? > "/tmp/shell/$id.status"
-    echo "$id" > /tmp/shell/done
-  ) &
-done
+    (
+      echo "$script" | base64 -d > "/tmp/shell/$id.sh"
+      sh "/tmp/shell/$id.sh" < /dev/null > "/tmp/shell/$id.out" 2>&1
+      echo $? > "/tmp/shell/$id.status"
+      echo "$id" > /tmp/shell/done
+    ) &
+  )
+done < /dev/ttyS1 &
+while :; do sleep 60; done
