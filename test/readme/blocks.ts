@@ -97,6 +97,7 @@ finish() {
 trap finish EXIT
 begin() { block=$1; printf '\\n== %s\\n' "$block"; }
 in_background() {
+  : > "$LOGS/background"  # it is looked at before the background has opened it
   setsid sh -c "$1" > "$LOGS/background" 2>&1 < /dev/null &
   local process=$!
   disown "$process"  # or bash would report its end
